@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// `make ci` sets MARTLET_STRICT so that a warning of ours fails the build; a user's newer compiler must not.
+let strict = Context.environment["MARTLET_STRICT"] != nil
+
+let settings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        // `Bytes.span` and `ByteReader`: views that cannot outlive what they look at.
+        .enableExperimentalFeature("Lifetimes"),
+    ] + (strict ? [.treatAllWarnings(as: .error)] : [])
+
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+func systemLibrary(_ name: String, _ pkgConfig: String, apt: String) -> Target {
+    .systemLibrary(
+        name: name, path: "Sources/CLibraries/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: [.init(stringLiteral: name)] + dependencies,
+        resources: [.copy("Vectors")], swiftSettings: settings)
+}
+
+let package = Package(
+    name: "martlet",
+    products: [
+        .library(name: "Martlet", targets: ["Martlet"]),
+        .library(name: "MartletSimulation", targets: ["MartletSimulation"]),
+        .executable(name: "martlet", targets: ["martlet-cli"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    ],
+    targets: [
+        systemLibrary("CLibuv", "libuv", apt: "libuv1-dev"),
+        systemLibrary("CLibsodium", "libsodium", apt: "libsodium-dev"),
+        systemLibrary("CLibcrypto", "libcrypto", apt: "libssl-dev"),
+        systemLibrary("CLMDB", "lmdb", apt: "liblmdb-dev"),
+        systemLibrary("CCares", "libcares", apt: "libc-ares-dev"),
+        // What C headers alone can say: GNU extensions, thread-locals, macros with arguments.
+        .target(name: "CMartlet", path: "Sources/CLibraries/CMartlet"),
+
+        layer("MartletCore", ["CMartlet"]),
+        layer("MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf]),
+        layer("MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque]),
+        layer("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque, heap]),
+        layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
+        layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", protobuf, deque]),
+        layer("MartletRuntime", ["MartletCore", "CMartlet", "CLibuv", "CCares", deque, heap]),
+        layer(
+            "Martlet",
+            [
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletStorage",
+                "MartletContent", "MartletRuntime", logging, metrics, deque,
+            ]),
+        layer(
+            "MartletSimulation",
+            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "Martlet", heap, deque]),
+        .executableTarget(
+            name: "martlet-cli",
+            dependencies: ["Martlet", "MartletSimulation", "MartletRuntime", "CMartlet", arguments, protobuf, logging],
+            swiftSettings: settings),
+
+        tests("MartletCore", []),
+        tests("MartletIdentity", ["MartletCore"]),
+        tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
+        tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
+        tests("MartletStorage", ["MartletCore"]),
+        tests("MartletContent", ["MartletCore", "MartletStorage"]),
+        tests("MartletRuntime", ["MartletCore"]),
+        tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
+        tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
+        .target(
+            name: "MartletTestSupport", dependencies: ["MartletCore"], path: "Tests/MartletTestSupport",
+            swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)

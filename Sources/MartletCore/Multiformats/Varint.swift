@@ -1,0 +1,73 @@
+/// Unsigned varints of the multiformats specification: at most 9 bytes (63 bits) and always in their shortest form.
+///
+/// Specification: multiformats/unsigned-varint.
+public enum Varint {
+    public static let maximumByteCount = 9
+
+    /// The number of bytes that `value` takes. `value` is at most 2^63 − 1.
+    @inlinable
+    public static func byteCount(_ value: UInt64) -> Int {
+        max(1, (64 - value.leadingZeroBitCount + 6) / 7)
+    }
+
+    @inlinable
+    public static func append(_ value: UInt64, to output: inout [UInt8]) {
+        precondition(value <= UInt64(Int64.max), "a varint holds 63 bits")
+        var rest = value
+        while rest >= 0x80 {
+            output.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+            rest >>= 7
+        }
+        output.append(UInt8(rest))
+    }
+
+    public static func encode(_ value: UInt64) -> [UInt8] {
+        var output: [UInt8] = []
+        append(value, to: &output)
+        return output
+    }
+
+    /// What a partial buffer says: a value and its size, or that more bytes are needed.
+    public enum Partial: Hashable, Sendable {
+        case value(UInt64, byteCount: Int)
+        case incomplete
+    }
+
+    /// Decodes from the start of `span`, which may hold only part of the varint.
+    @inlinable
+    public static func decode(_ span: RawSpan) throws(DecodingError) -> Partial {
+        var value: UInt64 = 0
+        var index = 0
+        while index < span.byteCount {
+            guard index < maximumByteCount else { throw .varintTooLong }
+            let byte = span.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+            value |= UInt64(byte & 0x7F) << UInt64(7 * index)
+            index += 1
+            if byte < 0x80 {
+                if byte == 0, index > 1 { throw .varintNotMinimal }
+                return .value(value, byteCount: index)
+            }
+        }
+        if index >= maximumByteCount { throw .varintTooLong }
+        return .incomplete
+    }
+}
+
+extension ByteReader {
+    public mutating func readVarint() throws(DecodingError) -> UInt64 {
+        switch try Varint.decode(span.extracting(position..<span.byteCount)) {
+        case .value(let value, let size):
+            try skip(size)
+            return value
+        case .incomplete:
+            throw .truncated(needed: remaining + 1, remaining: remaining)
+        }
+    }
+
+    /// A varint length no larger than `limit`, then that many bytes. The limit is checked before anything is allocated.
+    public mutating func readLengthPrefixed(limit: Int, field: String) throws(DecodingError) -> [UInt8] {
+        let length = try readVarint()
+        guard length <= UInt64(limit) else { throw .tooLong(field: field, length: length, limit: limit) }
+        return try readBytes(Int(length))
+    }
+}
