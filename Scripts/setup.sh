@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 
 build_packages=(libuv1-dev libsodium-dev liblmdb-dev libc-ares-dev libssl-dev pkg-config)
 demo_packages=(python3 python3-pip)
-interop_packages=(python3 python3-venv iproute2 util-linux iperf3)
+# gcc and libgmp: one of py-libp2p's parts comes as source only.
+interop_packages=(python3 python3-venv python3-dev gcc libgmp-dev iproute2 util-linux iperf3)
 
 say() { echo "setup: $*" >&2; }
 fail() {
@@ -42,6 +43,10 @@ is_installed() {
     [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
+has_python_headers() {
+    python3 -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null
+}
+
 missing=()
 if command -v dpkg-query >/dev/null; then
     for package in "${packages[@]}"; do
@@ -50,6 +55,8 @@ if command -v dpkg-query >/dev/null; then
             python3) command -v python3 >/dev/null && continue ;;
             python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
             python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null && continue ;;
+            python3-dev) has_python_headers && continue ;;
+            gcc) command -v gcc >/dev/null && continue ;;
             iproute2) command -v ip >/dev/null && continue ;;
             util-linux) command -v unshare >/dev/null && continue ;;
             iperf3) command -v iperf3 >/dev/null && continue ;;
