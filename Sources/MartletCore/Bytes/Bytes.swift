@@ -53,7 +53,9 @@ public struct Bytes: Sendable {
 
     /// New memory of `count` bytes, filled by `body`.
     @inlinable
-    public init<E: Error>(count: Int, initializingWith body: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
+    public init<E: Error>(count: Int, initializingWith body: (UnsafeMutableRawBufferPointer) throws(E) -> Void)
+        throws(E)
+    {
         guard count > 0 else { self.init(); return }
         let storage = BytesStorage(capacity: count)
         try body(storage.mutableBytes)
@@ -123,7 +125,8 @@ public struct Bytes: Sendable {
         @_lifetime(borrow self)
         get {
             // The storage lives as long as self, on which the span depends.
-            let buffer = UnsafeRawBufferPointer(start: storage.map { UnsafeRawPointer($0.base) + Int(lower) }, count: count)
+            let buffer = UnsafeRawBufferPointer(
+                start: storage.map { UnsafeRawPointer($0.base) + Int(lower) }, count: count)
             return _overrideLifetime(RawSpan(_unsafeBytes: buffer), borrowing: self)
         }
     }

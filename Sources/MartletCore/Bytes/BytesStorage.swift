@@ -60,6 +60,8 @@ public final class BytesStorage: @unchecked Sendable {
     @inlinable
     public func slice(_ range: Range<Int>) -> Bytes {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity, "slice outside its storage")
-        return Bytes(storage: self, lower: UInt32(truncatingIfNeeded: range.lowerBound), upper: UInt32(truncatingIfNeeded: range.upperBound))
+        return Bytes(
+            storage: self, lower: UInt32(truncatingIfNeeded: range.lowerBound),
+            upper: UInt32(truncatingIfNeeded: range.upperBound))
     }
 }

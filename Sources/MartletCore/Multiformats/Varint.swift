@@ -54,6 +54,8 @@ public enum Varint {
 }
 
 extension ByteReader {
+    /// The next varint.
+    @inlinable
     public mutating func readVarint() throws(DecodingError) -> UInt64 {
         switch try Varint.decode(span.extracting(position..<span.byteCount)) {
         case .value(let value, let size):
@@ -66,8 +68,22 @@ extension ByteReader {
 
     /// A varint length no larger than `limit`, then that many bytes. The limit is checked before anything is allocated.
     public mutating func readLengthPrefixed(limit: Int, field: String) throws(DecodingError) -> [UInt8] {
-        let length = try readVarint()
-        guard length <= UInt64(limit) else { throw .tooLong(field: field, length: length, limit: limit) }
-        return try readBytes(Int(length))
+        try readLengthPrefixedSpan(limit: limit, field: field).withUnsafeBytes { Array($0) }
+    }
+
+    /// A varint length no larger than `limit`, then a view of that many bytes.
+    @_lifetime(copy self)
+    public mutating func readLengthPrefixedSpan(limit: Int, field: String) throws(DecodingError) -> RawSpan {
+        let start = position
+        do throws(DecodingError) {
+            let length = try readVarint()
+            guard length <= UInt64(clamping: limit) else {
+                throw .tooLong(field: field, length: length, limit: limit)
+            }
+            return try readSpan(Int(length))
+        } catch {
+            rewind(to: start)
+            throw error
+        }
     }
 }
