@@ -1,3 +1,4 @@
 #pragma once
 #include <ares.h>
 #include <arpa/nameser.h>
+#include <netdb.h>

@@ -1,7 +1,48 @@
 #pragma once
 // C that Swift cannot express: thread-locals, GNU extensions and macros with arguments. Each function says why it is here.
+#include <stddef.h>
+#include <stdint.h>
+// No system header that declares types which Swift gets from its own C library module: they would belong to this one.
 
 /// The event loop whose role the calling thread holds, or NULL. A thread-local must live in a C target: in a header
 /// it would exist once per object file.
 void *martlet_current_loop(void);
 void martlet_set_current_loop(void *loop);
+
+/// The event loop in whose pool the calling thread works, with or without the role, or NULL.
+void *martlet_worker_loop(void);
+void martlet_set_worker_loop(void *loop);
+
+/// Names the calling thread for debuggers and `ps -L` (a GNU extension); at most 15 bytes are kept.
+void martlet_name_thread(const char *name);
+
+/// `address` is a sockaddr_storage. accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC where it exists (a GNU extension).
+int martlet_accept(int descriptor, void *address, unsigned int *length);
+
+/// A new socket that does not block and is not inherited by child processes (flags that are no plain integers everywhere).
+int martlet_socket(int family, int type);
+
+/// A descriptor that wakes a poller: an eventfd, or a pipe where there is none. Returns 0, or the errno.
+int martlet_wake_open(int descriptors[2]);
+void martlet_wake_send(const int descriptors[2]);
+void martlet_wake_drain(const int descriptors[2]);
+void martlet_wake_close(int descriptors[2]);
+
+/// Many datagrams by one system call (recvmmsg and sendmmsg are GNU extensions). A batch is scratch space for one
+/// thread at a time and holds up to MARTLET_BATCH_LIMIT entries.
+#define MARTLET_BATCH_LIMIT 64
+typedef struct martlet_batch martlet_batch;
+martlet_batch *martlet_batch_create(void);
+void martlet_batch_destroy(martlet_batch *batch);
+
+/// Receives up to `count` datagrams into `count` slots of `slot` bytes at `base`; returns how many, or minus the errno.
+int martlet_batch_receive(martlet_batch *batch, int descriptor, void *base, size_t slot, int count);
+size_t martlet_batch_length(const martlet_batch *batch, int index);
+int martlet_batch_is_truncated(const martlet_batch *batch, int index);
+const void *martlet_batch_address(const martlet_batch *batch, int index, unsigned int *length);
+
+/// Puts one datagram at `index`; the memory must stay until the send. A NULL address is for connected sockets.
+void martlet_batch_put(martlet_batch *batch, int index, const void *base, size_t length, const void *address,
+    unsigned int address_length);
+/// Sends entries `first` up to `first + count`; returns how many went out, or minus the errno of the first of them.
+int martlet_batch_send(martlet_batch *batch, int descriptor, int first, int count);

@@ -1,0 +1,155 @@
+#define _GNU_SOURCE
+#include "CMartlet.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/eventfd.h>
+#endif
+
+#if !defined(__linux__)
+static int prepare(int descriptor) {
+    if (descriptor < 0) return descriptor;
+    if (fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0 || fcntl(descriptor, F_SETFL, O_NONBLOCK) != 0) {
+        int code = errno;
+        close(descriptor);
+        errno = code;
+        return -1;
+    }
+    return descriptor;
+}
+#endif
+
+int martlet_accept(int descriptor, void *address, unsigned int *length) {
+#if defined(__linux__)
+    return accept4(descriptor, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    return prepare(accept(descriptor, address, length));
+#endif
+}
+
+int martlet_socket(int family, int type) {
+#if defined(__linux__)
+    return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#else
+    return prepare(socket(family, type, 0));
+#endif
+}
+
+int martlet_wake_open(int descriptors[2]) {
+#if defined(__linux__)
+    descriptors[0] = descriptors[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return descriptors[0] < 0 ? errno : 0;
+#else
+    if (pipe(descriptors) != 0) return errno;
+    prepare(descriptors[0]);
+    prepare(descriptors[1]);
+    return 0;
+#endif
+}
+
+void martlet_wake_send(const int descriptors[2]) {
+    uint64_t one = 1;
+    ssize_t n;
+    // A full counter or pipe is as good as a delivered wake-up.
+    do n = write(descriptors[1], &one, sizeof one); while (n < 0 && errno == EINTR);
+}
+
+void martlet_wake_drain(const int descriptors[2]) {
+    char scratch[512];
+    ssize_t n;
+#if defined(__linux__)
+    do n = read(descriptors[0], scratch, 8); while (n < 0 && errno == EINTR);
+#else
+    do n = read(descriptors[0], scratch, sizeof scratch); while (n == sizeof scratch || (n < 0 && errno == EINTR));
+#endif
+}
+
+void martlet_wake_close(int descriptors[2]) {
+    close(descriptors[0]);
+    if (descriptors[1] != descriptors[0]) close(descriptors[1]);
+}
+
+#if defined(__linux__)
+typedef struct mmsghdr message_t;
+#else
+typedef struct { struct msghdr msg_hdr; unsigned int msg_len; } message_t;
+#endif
+
+struct martlet_batch {
+    message_t messages[MARTLET_BATCH_LIMIT];
+    struct iovec vectors[MARTLET_BATCH_LIMIT];
+    struct sockaddr_storage addresses[MARTLET_BATCH_LIMIT];
+};
+
+martlet_batch *martlet_batch_create(void) { return calloc(1, sizeof(martlet_batch)); }
+void martlet_batch_destroy(martlet_batch *batch) { free(batch); }
+
+int martlet_batch_receive(martlet_batch *batch, int descriptor, void *base, size_t slot, int count) {
+    if (count > MARTLET_BATCH_LIMIT) count = MARTLET_BATCH_LIMIT;
+    for (int i = 0; i < count; i++) {
+        batch->vectors[i].iov_base = (char *)base + slot * (size_t)i;
+        batch->vectors[i].iov_len = slot;
+        struct msghdr *header = &batch->messages[i].msg_hdr;
+        memset(header, 0, sizeof *header);
+        header->msg_name = &batch->addresses[i];
+        header->msg_namelen = sizeof batch->addresses[i];
+        header->msg_iov = &batch->vectors[i];
+        header->msg_iovlen = 1;
+    }
+    int n;
+#if defined(__linux__)
+    do n = recvmmsg(descriptor, batch->messages, (unsigned)count, MSG_DONTWAIT, 0); while (n < 0 && errno == EINTR);
+#else
+    for (n = 0; n < count; n++) {
+        ssize_t length = recvmsg(descriptor, &batch->messages[n].msg_hdr, MSG_DONTWAIT);
+        if (length < 0) { if (n == 0) n = -1; break; }
+        batch->messages[n].msg_len = (unsigned)length;
+    }
+#endif
+    return n < 0 ? -errno : n;
+}
+
+size_t martlet_batch_length(const martlet_batch *batch, int index) { return batch->messages[index].msg_len; }
+
+int martlet_batch_is_truncated(const martlet_batch *batch, int index) {
+    return (batch->messages[index].msg_hdr.msg_flags & MSG_TRUNC) != 0;
+}
+
+const void *martlet_batch_address(const martlet_batch *batch, int index, unsigned int *length) {
+    *length = batch->messages[index].msg_hdr.msg_namelen;
+    return &batch->addresses[index];
+}
+
+void martlet_batch_put(martlet_batch *batch, int index, const void *base, size_t length, const void *address,
+    unsigned int address_length) {
+    batch->vectors[index].iov_base = (void *)base;
+    batch->vectors[index].iov_len = length;
+    struct msghdr *header = &batch->messages[index].msg_hdr;
+    memset(header, 0, sizeof *header);
+    if (address && address_length <= sizeof batch->addresses[index]) {
+        memcpy(&batch->addresses[index], address, address_length);
+        header->msg_name = &batch->addresses[index];
+        header->msg_namelen = address_length;
+    }
+    header->msg_iov = &batch->vectors[index];
+    header->msg_iovlen = 1;
+}
+
+int martlet_batch_send(martlet_batch *batch, int descriptor, int first, int count) {
+    int n;
+#if defined(__linux__)
+    do n = sendmmsg(descriptor, batch->messages + first, (unsigned)count, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+#else
+    for (n = 0; n < count; n++) {
+        if (sendmsg(descriptor, &batch->messages[first + n].msg_hdr, MSG_DONTWAIT) < 0) { if (n == 0) n = -1; break; }
+    }
+#endif
+    return n < 0 ? -errno : n;
+}

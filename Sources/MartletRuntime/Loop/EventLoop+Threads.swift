@@ -1,0 +1,183 @@
+import CLibuv
+import CMartlet
+import DequeModule
+import MartletCore
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// The threads of a loop: who works, who watches, who helps.
+extension EventLoop {
+    /// Jobs run between two polls, so that input is not starved by tasks.
+    private static let jobsPerPoll = 64
+    /// Work waiting that is worth another thread.
+    private static let helpThreshold: Int64 = 20_000
+    private static let watchTick: Int64 = 1_000_000
+    /// Ticks without anything to watch before the watcher sleeps.
+    private static let quietTicks = 20
+
+    func start() throws(SocketError) {
+        lock.lock()
+        let started = startWorker() && (configuration.minimumThreads < 2 || startWorker())
+        lock.unlock()
+        guard started else { throw SocketError(.startLoop, nil, code: EAGAIN) }
+    }
+
+    /// Adds a thread; false when there may be no more. Under the lock.
+    private func startWorker() -> Bool {
+        guard threadCount < configuration.maximumThreads else { return false }
+        guard let thread = startThread(stackSize: configuration.threadStackSize, { self.work() }) else { return false }
+        threadCount += 1
+        threads.append(thread)
+        return true
+    }
+
+    private func work() {
+        let own = Unmanaged.passUnretained(self).toOpaque()
+        martlet_set_worker_loop(own)
+        martlet_name_thread(name)
+        let executor = asUnownedTaskExecutor()
+        var sample = 0
+        lock.lock()
+        while true {
+            if phase != .ended, !isRoleHeld, jobs.isEmpty || jobsSincePoll >= Self.jobsPerPoll {
+                isRoleHeld = true
+                jobsSincePoll = 0
+                progress &+= 1
+                let mayBlock = jobs.isEmpty
+                lock.unlock()
+                martlet_set_current_loop(own)
+                turn(mayBlock: mayBlock)
+                martlet_set_current_loop(nil)
+                lock.lock()
+                isRoleHeld = false
+                publishLocalJobs()
+            } else if let job = jobs.popFirst() {
+                jobsSincePoll += 1
+                progress &+= 1
+                // With cheap jobs only some are timed: reading the clock costs as much as they do.
+                sample &+= 1
+                let isTimed = averageJobNanoseconds > 5_000 || sample & 7 == 0
+                if Int64(jobs.count + 1) * averageJobNanoseconds > Self.helpThreshold { askForHelp() }
+                lock.unlock()
+                if isTimed {
+                    let begin = Instant.systemNow().nanoseconds
+                    job.runSynchronously(on: executor)
+                    let spent = Instant.systemNow().nanoseconds - begin
+                    lock.lock()
+                    averageJobNanoseconds += (min(spent, 10_000_000) - averageJobNanoseconds) / 8
+                } else {
+                    job.runSynchronously(on: executor)
+                    lock.lock()
+                }
+            } else if phase == .ended || !park() {
+                break
+            }
+        }
+        endThread()
+    }
+
+    /// Moves what the turn resumed to the common queue. Under the lock.
+    private func publishLocalJobs() {
+        guard !localJobs.isEmpty else { return }
+        jobs.append(contentsOf: localJobs)
+        localJobs.removeAll(keepingCapacity: true)
+        startWatching()
+    }
+
+    /// Rouses the sleeping watcher: from now on somebody may block. Under the lock.
+    func startWatching() {
+        guard !isWatching else { return }
+        isWatching = true
+        if hasWatcher { watcherCondition.signal() }
+    }
+
+    /// Gets another thread to work, if that is reasonable. Under the lock.
+    private func askForHelp() {
+        if parkedHelpers > helperSignals {
+            helperSignals += 1
+            helperCondition.signal()
+        } else if parkedHelpers == 0, hasWatcher, threadCount < configuration.helpedThreads {
+            _ = startWorker()
+        }
+    }
+
+    /// Waits for something to do. False when the thread is surplus and shall end. Under the lock.
+    private func park() -> Bool {
+        if !hasWatcher {
+            watch()
+            return true
+        }
+        parkedHelpers += 1
+        let signalled = helperCondition.wait(lock, nanoseconds: configuration.surplusThreadLifetime.nanoseconds)
+        parkedHelpers -= 1
+        if helperSignals > 0 { helperSignals -= 1 }
+        return signalled || threadCount <= configuration.minimumThreads || !hasWatcher || phase == .ended
+    }
+
+    /// Looks once a millisecond whether things move, while there is something to look at. Returns when this thread is
+    /// needed itself. Under the lock.
+    private func watch() {
+        hasWatcher = true
+        var seen = progress
+        var quiet = 0
+        while phase != .ended {
+            guard isWatching else {
+                watcherCondition.wait(lock)
+                seen = progress
+                quiet = 0
+                continue
+            }
+            _ = watcherCondition.wait(lock, nanoseconds: Self.watchTick)
+            if progress != seen {
+                seen = progress
+                quiet = 0
+            } else if !isRoleHeld || !jobs.isEmpty {
+                // Nothing moved for a tick: every other thread is in a job that takes long, or blocks.
+                break
+            } else {
+                quiet += 1
+                if quiet > Self.quietTicks { isWatching = false }
+            }
+        }
+        hasWatcher = false
+        guard phase != .ended else { return }
+        // Somebody must watch in turn.
+        if parkedHelpers > helperSignals {
+            helperSignals += 1
+            helperCondition.signal()
+        } else {
+            _ = startWorker()
+        }
+    }
+
+    /// The last thing a thread does. Called with the lock held; releases it.
+    private func endThread() {
+        threadCount -= 1
+        guard threadCount == 0 else {
+            if phase != .ended {
+                // A surplus thread: nobody will join it.
+                let own = pthread_self()
+                threads.removeAll { pthread_equal($0, own) != 0 }
+                pthread_detach(own)
+            }
+            lock.unlock()
+            return
+        }
+        let own = pthread_self()
+        let others = threads.filter { pthread_equal($0, own) == 0 }
+        threads = []
+        let waiters = endWaiters
+        endWaiters = []
+        lock.unlock()
+        // The others are past their last use of the loop; this thread is the only one that nobody can wait for.
+        for thread in others { pthread_join(thread, nil) }
+        pthread_detach(own)
+        martlet_set_worker_loop(nil)
+        for waiter in waiters { waiter.resume() }
+    }
+}

@@ -1,0 +1,292 @@
+import CMartlet
+import DequeModule
+public import MartletCore
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// What a datagram socket tells its user. All calls are made in-loop.
+public protocol DatagramSocketDelegate: AnyObject {
+    /// One datagram. The region is the delegate's, to decrypt in place and to slice.
+    func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress)
+    /// All datagrams of one batch were delivered.
+    func datagramBatchEnded()
+    /// After the queue was full: there is room again.
+    func datagramQueueHasRoom()
+    /// The socket is closed; nil when by its user.
+    func datagramSocketClosed(_ error: SocketError?)
+}
+
+extension DatagramSocketDelegate {
+    public func datagramBatchEnded() {}
+    public func datagramQueueHasRoom() {}
+    public func datagramSocketClosed(_ error: SocketError?) {}
+}
+
+/// How a datagram socket behaves.
+public struct DatagramOptions: Sendable {
+    /// Longer datagrams are dropped and counted.
+    public var maximumDatagramSize = 2048
+    /// Datagrams received before other work of the loop gets its turn.
+    public var receivesPerTurn = 256
+    /// Datagrams, and bytes of them, that wait to be sent; beyond that `send` refuses.
+    public var queueLimit = 1024
+    public var queuedBytesLimit = 4 * 1024 * 1024
+    /// Bytes of the kernel's buffers, which for datagrams are small by default.
+    public var sendBufferSize: Int? = 2 * 1024 * 1024
+    public var receiveBufferSize: Int? = 2 * 1024 * 1024
+    /// Lets several sockets of this user share the port.
+    public var sharesPort = false
+
+    public init() {}
+}
+
+/// Why a datagram was not taken.
+public enum DatagramSendError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// `datagramQueueHasRoom` will say when to go on.
+    case queueFull(limit: Int)
+    case queuedBytesFull(limit: Int)
+    case closed
+
+    public var description: String {
+        switch self {
+        case .queueFull(let limit): "\(limit) datagrams already wait to be sent"
+        case .queuedBytesFull(let limit): "\(limit) bytes of datagrams already wait to be sent"
+        case .closed: "the datagram socket is closed"
+        }
+    }
+}
+
+/// A UDP socket that receives and sends many datagrams per system call. In-loop only; the loop keeps it until closed.
+public final class DatagramSocket: LoopResource {
+    public let localAddress: SocketAddress
+    public var delegate: (any DatagramSocketDelegate)?
+    /// Datagrams dropped because they were longer than `maximumDatagramSize`.
+    public private(set) var truncatedCount = 0
+    /// Datagrams that the system refused to send (unreachable, too long), which is how datagrams are.
+    public private(set) var refusedCount = 0
+
+    private struct Outgoing {
+        let bytes: Bytes
+        let address: SocketAddress
+    }
+
+    private let descriptor: CInt
+    private let options: DatagramOptions
+    private let poll: PollHandle
+    private var queue = Deque<Outgoing>()
+    private var queuedByteCount = 0
+    private var isBlocked = false
+    private var wasFull = false
+    private var isClosed = false
+    private var flushWork: DatagramFlush!
+
+    /// Opens a socket on `address`. Set the delegate in the same turn.
+    ///
+    /// - Throws: `SocketError` that names the address.
+    public static func bind(
+        loop: EventLoop, address: SocketAddress, options: DatagramOptions = .init()
+    ) throws(SocketError) -> DatagramSocket {
+        assert(loop.inLoop, "sockets are for the holder of the loop")
+        let descriptor = try Descriptor.open(Descriptor.datagram, for: address)
+        do throws(SocketError) {
+            if options.sharesPort { Descriptor.shareAddress(descriptor) }
+            if let size = options.sendBufferSize {
+                Descriptor.set(descriptor, SOL_SOCKET, SO_SNDBUF, CInt(clamping: size))
+            }
+            if let size = options.receiveBufferSize {
+                Descriptor.set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size))
+            }
+            let code = Descriptor.bind(descriptor, to: address)
+            if code != 0 { throw SocketError(.bind, address, code: code) }
+            guard let poll = PollHandle(loop: loop, descriptor: descriptor) else {
+                throw SocketError(.bind, address, code: EBADF)
+            }
+            return try DatagramSocket(loop, descriptor, poll, address, options)
+        } catch {
+            Descriptor.close(descriptor)
+            throw error
+        }
+    }
+
+    private init(
+        _ loop: EventLoop, _ descriptor: CInt, _ poll: PollHandle, _ address: SocketAddress, _ options: DatagramOptions
+    ) throws(SocketError) {
+        self.descriptor = descriptor
+        self.poll = poll
+        self.options = options
+        localAddress = SocketAddress.local(of: descriptor) ?? address
+        super.init(loop: loop)
+        guard register() else {
+            poll.close()
+            throw SocketError(.bind, address, code: ESHUTDOWN)
+        }
+        flushWork = DatagramFlush(self)
+        poll.handler = { [unowned self] failed, events in ready(failed, events) }
+        poll.update(.readable)
+    }
+
+    /// Queues one datagram, to be sent with the others at the end of the turn.
+    public func send(_ bytes: Bytes, to address: SocketAddress) throws(DatagramSendError) {
+        guard !isClosed else { throw .closed }
+        guard queue.count < options.queueLimit else {
+            wasFull = true
+            throw .queueFull(limit: options.queueLimit)
+        }
+        guard queuedByteCount + bytes.count <= options.queuedBytesLimit else {
+            wasFull = true
+            throw .queuedBytesFull(limit: options.queuedBytesLimit)
+        }
+        queue.append(Outgoing(bytes: bytes, address: address))
+        queuedByteCount += bytes.count
+        if !isBlocked { loop.atEndOfTurn(flushWork) }
+    }
+
+    /// Closes at once; what is queued is dropped.
+    public func close() { end(nil) }
+
+    override func closeForShutdown() {
+        flush()
+        end(SocketError(.close, localAddress, code: ESHUTDOWN))
+    }
+
+    private func end(_ error: SocketError?) {
+        guard !isClosed else { return }
+        isClosed = true
+        poll.close()
+        Descriptor.close(descriptor)
+        queue = []
+        flushWork.socket = nil
+        unregister()
+        let delegate = delegate
+        self.delegate = nil
+        delegate?.datagramSocketClosed(error)
+    }
+
+    private func updateEvents() {
+        guard !isClosed else { return }
+        poll.update(isBlocked ? [.readable, .writable] : .readable)
+    }
+
+    private func ready(_ failed: Bool, _ events: PollEvents) {
+        if events.contains(.writable) {
+            isBlocked = false
+            loop.atEndOfTurn(flushWork)
+        }
+        if events.contains(.readable) || failed { receive() }
+        updateEvents()
+    }
+
+    private func receive() {
+        loop.noteBufferUse()
+        let slot = max(64, min(options.maximumDatagramSize, 65_536))
+        let perBatch = max(1, min(Int(MARTLET_BATCH_LIMIT), 65_536 / slot))
+        let batch = loop.scratchBatch()
+        var remaining = options.receivesPerTurn
+        while remaining > 0, !isClosed {
+            let wanted = min(perBatch, remaining)
+            let space = loop.receiveBuffer.space(minimum: slot * wanted, keeping: Bytes())
+            let count = martlet_batch_receive(batch, descriptor, space.baseAddress, slot, CInt(wanted))
+            guard count >= 0 else {
+                // An error about a datagram sent earlier (ICMP); it is taken by this call.
+                if -count == EAGAIN { return }
+                refusedCount += 1
+                remaining -= 1
+                continue
+            }
+            if count == 0 { return }
+            deliver(Int(count), slot: slot, batch: batch)
+            remaining -= Int(count)
+            if count < wanted { return }
+        }
+    }
+
+    private func deliver(_ count: Int, slot: Int, batch: OpaquePointer) {
+        let lastLength = martlet_batch_length(batch, CInt(count - 1))
+        let region = loop.receiveBuffer.received(slot * (count - 1) + min(slot, lastLength))
+        let start = region.range.lowerBound
+        // Taken out before any is delivered: a delegate may use the batch.
+        var arrivals: [(Range<Int>, SocketAddress)] = []
+        arrivals.reserveCapacity(count)
+        for index in 0..<count {
+            guard martlet_batch_is_truncated(batch, CInt(index)) == 0 else {
+                truncatedCount += 1
+                continue
+            }
+            var length: socklen_t = 0
+            guard let pointer = martlet_batch_address(batch, CInt(index), &length),
+                let address = SocketAddress(pointer.assumingMemoryBound(to: sockaddr.self), length: length)
+            else { continue }
+            let lower = start + slot * index
+            arrivals.append((lower..<lower + martlet_batch_length(batch, CInt(index)), address))
+        }
+        for (range, address) in arrivals {
+            guard let delegate else { return }
+            delegate.datagramReceived(ReceivedRegion(storage: region.storage, range: range), from: address)
+        }
+        delegate?.datagramBatchEnded()
+    }
+
+    fileprivate func flush() {
+        guard !isClosed, !isBlocked else { return }
+        let batch = loop.scratchBatch()
+        while !queue.isEmpty, !isBlocked {
+            let count = min(queue.count, Int(MARTLET_BATCH_LIMIT))
+            sendBatch(batch, count)
+        }
+        updateEvents()
+        if wasFull, queue.count <= options.queueLimit / 2, queuedByteCount <= options.queuedBytesLimit / 2 {
+            wasFull = false
+            delegate?.datagramQueueHasRoom()
+        }
+    }
+
+    private func sendBatch(_ batch: OpaquePointer, _ count: Int) {
+        for index in 0..<count {
+            let outgoing = queue[queue.startIndex + index]
+            outgoing.bytes.withUnsafeBytes { bytes in
+                // The queue keeps the bytes until they are sent.
+                let put: ()? = outgoing.address.withSockaddr { address, length in
+                    martlet_batch_put(batch, CInt(index), bytes.baseAddress, bytes.count, address, length)
+                }
+                if put == nil { martlet_batch_put(batch, CInt(index), bytes.baseAddress, bytes.count, nil, 0) }
+            }
+        }
+        let result = Int(martlet_batch_send(batch, descriptor, 0, CInt(count)))
+        switch result {
+        case 1...: drop(result)
+        case Int(-EAGAIN), Int(-ENOBUFS): isBlocked = true
+        default:
+            // The first of the batch was refused; the rest may do better.
+            refusedCount += 1
+            drop(1)
+        }
+    }
+
+    private func drop(_ count: Int) {
+        for outgoing in queue.prefix(count) { queuedByteCount -= outgoing.bytes.count }
+        queue.removeFirst(count)
+    }
+}
+
+private final class DatagramFlush: LoopWork, @unchecked Sendable {
+    var socket: DatagramSocket?
+
+    init(_ socket: DatagramSocket) { self.socket = socket }
+
+    override func run() { socket?.flush() }
+}
+
+extension EventLoop {
+    /// Scratch space for batches of datagrams, shared by the loop's sockets.
+    func scratchBatch() -> OpaquePointer {
+        if let batch { return batch }
+        // calloc of some KiB does not fail on systems that overcommit.
+        let made = martlet_batch_create()!
+        batch = made
+        return made
+    }
+}

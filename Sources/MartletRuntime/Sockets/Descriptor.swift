@@ -1,0 +1,89 @@
+import CMartlet
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// The system calls on descriptors that sockets share. Codes are `errno` values, 0 for success.
+enum Descriptor {
+    static func open(_ type: CInt, for address: SocketAddress) throws(SocketError) -> CInt {
+        let descriptor = martlet_socket(address.family, type)
+        guard descriptor >= 0 else { throw SocketError(.open, address, code: errno) }
+        if address.isIP6 { set(descriptor, CInt(IPPROTO_IPV6), IPV6_V6ONLY, 1) }
+        return descriptor
+    }
+
+    static let stream = CInt(SOCK_STREAM.rawValue)
+    static let datagram = CInt(SOCK_DGRAM.rawValue)
+
+    @discardableResult
+    static func set(_ descriptor: CInt, _ level: CInt, _ name: CInt, _ value: CInt) -> CInt {
+        var value = value
+        return setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<CInt>.size)) == 0 ? 0 : errno
+    }
+
+    static func bind(_ descriptor: CInt, to address: SocketAddress) -> CInt {
+        let code = address.withSockaddr { pointer, length -> CInt in
+            #if canImport(Glibc)
+                Glibc.bind(descriptor, pointer, length) == 0 ? 0 : errno
+            #else
+                Darwin.bind(descriptor, pointer, length) == 0 ? 0 : errno
+            #endif
+        }
+        return code ?? ENAMETOOLONG
+    }
+
+    static func connect(_ descriptor: CInt, to address: SocketAddress) -> CInt {
+        let code = address.withSockaddr { pointer, length -> CInt in
+            #if canImport(Glibc)
+                Glibc.connect(descriptor, pointer, length) == 0 ? 0 : errno
+            #else
+                Darwin.connect(descriptor, pointer, length) == 0 ? 0 : errno
+            #endif
+        }
+        return code ?? ENAMETOOLONG
+    }
+
+    /// The error that the kernel keeps for the socket; reading it clears it.
+    static func takeError(_ descriptor: CInt) -> CInt {
+        var code: CInt = 0
+        var length = socklen_t(MemoryLayout<CInt>.size)
+        return getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &code, &length) == 0 ? code : errno
+    }
+
+    /// Lets listening and dialing sockets share a port.
+    static func shareAddress(_ descriptor: CInt) {
+        set(descriptor, SOL_SOCKET, SO_REUSEADDR, 1)
+        set(descriptor, SOL_SOCKET, SO_REUSEPORT, 1)
+    }
+
+    static func prepareStream(_ descriptor: CInt, _ address: SocketAddress, _ options: StreamSocketOptions) {
+        if !address.isUnix { set(descriptor, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
+        if let size = options.sendBufferSize { set(descriptor, SOL_SOCKET, SO_SNDBUF, CInt(clamping: size)) }
+        if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size)) }
+    }
+
+    static func close(_ descriptor: CInt) {
+        #if canImport(Glibc)
+            _ = Glibc.close(descriptor)
+        #else
+            _ = Darwin.close(descriptor)
+        #endif
+    }
+
+    /// Has the close that follows send a reset and drop what was not sent.
+    static func resetOnClose(_ descriptor: CInt) {
+        var value = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
+    }
+
+    static func send(_ descriptor: CInt, _ base: UnsafeRawPointer, _ count: Int) -> Int {
+        #if canImport(Glibc)
+            Glibc.send(descriptor, base, count, CInt(MSG_NOSIGNAL))
+        #else
+            Darwin.send(descriptor, base, count, 0)
+        #endif
+    }
+}

@@ -1,0 +1,14 @@
+/// How a stream socket behaves.
+public struct StreamSocketOptions: Sendable {
+    /// How long a connect may take.
+    public var connectTimeout = Duration.seconds(10)
+    /// How long a graceful close may take to send what was pending and to see the other side's end.
+    public var lingerTime = Duration.seconds(2)
+    /// Bytes read from one socket before the others of its loop get their turn.
+    public var readBudget = 512 * 1024
+    /// Bytes of the kernel's buffers; nil leaves them to its autotuning, which is better on every path measured so far.
+    public var sendBufferSize: Int?
+    public var receiveBufferSize: Int?
+
+    public init() {}
+}
