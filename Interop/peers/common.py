@@ -137,6 +137,56 @@ def decode(data):
     return fields
 
 
+# --- Lattica's unary RPC: one bincode value each way on a stream of its own ---
+
+LATTICA_UNARY = "/rpc/req-resp/1.0.0"
+
+
+def bincode_bytes(data):
+    data = data.encode() if isinstance(data, str) else data
+    size = len(data)
+    if size < 251:
+        return bytes([size]) + data
+    for tag, width in ((0xFB, 2), (0xFC, 4), (0xFD, 8)):
+        if size < 1 << 8 * width:
+            return bytes([tag]) + size.to_bytes(width, "little") + data
+
+
+def bincode_read_bytes(data, at):
+    size, at = data[at], at + 1
+    if size > 250:
+        width = {0xFB: 2, 0xFC: 4, 0xFD: 8}[size]
+        size, at = int.from_bytes(data[at : at + width], "little"), at + width
+    if at + size > len(data):
+        raise ValueError("truncated bincode")
+    return data[at : at + size], at + size
+
+
+def rpc_request(method, data, identifier="1"):
+    return b"\0" + bincode_bytes(identifier) + bincode_bytes(method) + bincode_bytes(data) + b"\0"
+
+
+def rpc_serve(request):
+    """The answer of the service `Interop` to a request's bytes."""
+    if request[:1] != b"\0":
+        raise ValueError("not a request")
+    identifier, at = bincode_read_bytes(request, 1)
+    method, at = bincode_read_bytes(request, at)
+    data, at = bincode_read_bytes(request, at)
+    methods = {b"Interop.echo": bytes, b"Interop.digest": digest}
+    if method not in methods:
+        return b"\2" + bincode_bytes(identifier) + bincode_bytes(f"no method {method.decode()}")
+    return b"\1" + bincode_bytes(identifier) + bincode_bytes(methods[method](data)) + b"\0"
+
+
+def rpc_answer(response):
+    identifier, at = bincode_read_bytes(response, 1)
+    data, at = bincode_read_bytes(response, at)
+    if response[0] != 1:
+        raise ValueError(f"the service answered: {data.decode(errors='replace')}")
+    return data
+
+
 def identify_fields(message):
     """The parts of an identify message that tests look at."""
     from multiaddr import Multiaddr

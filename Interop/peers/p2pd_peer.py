@@ -78,7 +78,7 @@ class Dialer:
         daemon.connect(options.address)
 
     def handshake(self):
-        return {"connected": self.peer in self.daemon.peers()}
+        return {"ok": self.peer in self.daemon.peers()}
 
     def identify(self):
         return read_identify(self.daemon, self.peer)
@@ -144,6 +144,11 @@ class Dialer:
             stream.sendall(common.RESET_HOW)
             seen = stream.recv(64).decode()
         return {"ended": seen, "ok": seen == "reset"}
+
+    def wait(self):
+        common.say(event="connected", peer=self.daemon.peer)
+        sys.stdin.read()
+        return {}
 
     def refused(self):
         try:

@@ -7,6 +7,7 @@ import time
 
 import trio
 from libp2p import new_host
+from libp2p.identity.identify import identify
 from libp2p.network.stream.exceptions import StreamEOF, StreamError, StreamReset
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
@@ -61,6 +62,9 @@ class Listener:
         host.set_stream_handler(common.ECHO, self.echo)
         host.set_stream_handler(common.HALF_CLOSE, self.half_close)
         host.set_stream_handler(common.RESET, self.reset)
+        host.set_stream_handler(common.LATTICA_UNARY, self.lattica_unary)
+        # A Lattica node asks for bitswap again at once, some 1,300 times a second, until it is accepted.
+        host.set_stream_handler("/ipfs/bitswap/1.2.0", read_to_end)
 
     async def echo(self, stream):
         try:
@@ -73,6 +77,10 @@ class Listener:
     async def half_close(self, stream):
         data = await read_to_end(stream)
         await stream.write(common.digest(data))
+        await stream.close()
+
+    async def lattica_unary(self, stream):
+        await write_all(stream, common.rpc_serve(await read_to_end(stream)))
         await stream.close()
 
     async def reset(self, stream):
@@ -126,9 +134,8 @@ class Dialer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write_all, stream, data)
             answer = await read_exactly(stream, len(data))
-        await stream.close_write()
-        rest = await read_to_end(stream)
-        if rest or common.digest(answer) != common.digest(data):
+        await stream.close()
+        if common.digest(answer) != common.digest(data):
             raise ValueError("other bytes came back")
         return {"bytes": len(data)}
 
@@ -145,6 +152,15 @@ class Dialer:
         await stream.close_write()
         answer = await read_to_end(stream)
         return {"bytes": len(data), "ok": answer == common.digest(data)}
+
+    async def lattica_unary(self):
+        """Against a Lattica node: its RPC is one request, half-close, one answer."""
+        data = common.pattern(self.options.bytes)
+        stream = await self.host.new_stream(self.peer, [common.LATTICA_UNARY])
+        await write_all(stream, common.rpc_request("Interop.echo", data))
+        await stream.close_write()
+        answer = common.rpc_answer(await read_to_end(stream))
+        return {"bytes": len(data), "ok": answer == data}
 
     async def reset_by_listener(self):
         stream = await self.host.new_stream(self.peer, [common.RESET])
@@ -166,6 +182,11 @@ class Dialer:
         seen = (await read_to_end(stream)).decode()
         return {"ended": seen, "ok": seen == "reset"}
 
+    async def wait(self):
+        common.say(event="connected", peer=self.host.get_id().to_string())
+        await trio.to_thread.run_sync(sys.stdin.read)
+        return {}
+
     async def refused(self):
         try:
             await self.host.new_stream(self.peer, [common.NOWHERE])
@@ -174,7 +195,12 @@ class Dialer:
         raise ValueError("a protocol that nobody serves was accepted")
 
 
+def set_network(options):
+    identify.PROTOCOL_VERSION = options.network  # what a Lattica node looks at
+
+
 async def listen(options):
+    set_network(options)
     host = new_host(listen_addrs=[Multiaddr(options.listen)])
     async with host.run(listen_addrs=[Multiaddr(options.listen)]):
         Listener(host)
@@ -192,7 +218,9 @@ async def listen(options):
 
 async def dial(options):
     """The verdict as (fields, error): trio wraps what happens inside of a nursery in an exception group."""
+    set_network(options)
     host = new_host()
+    host.set_stream_handler("/ipfs/bitswap/1.2.0", read_to_end)
     async with host.run(listen_addrs=[]):
         info = info_from_p2p_addr(Multiaddr(options.address))
         await host.connect(info)
