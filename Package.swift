@@ -25,8 +25,10 @@ func systemLibrary(_ name: String, _ pkgConfig: String, apt: String) -> Target {
         name: name, path: "Sources/CLibraries/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
-func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+/// `protos` are the message files in the layer's Protobuf folder, which lie there for whoever generates the code anew.
+func layer(_ name: String, _ dependencies: [Target.Dependency] = [], protos: [String] = []) -> Target {
+    .target(
+        name: name, dependencies: dependencies, exclude: protos.map { "Protobuf/\($0).proto" }, swiftSettings: settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -59,7 +61,9 @@ let package = Package(
         .target(name: "CMartlet", path: "Sources/CLibraries/CMartlet"),
 
         layer("MartletCore", ["CMartlet"]),
-        layer("MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf]),
+        layer(
+            "MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf],
+            protos: ["envelope", "keys", "peer_record"]),
         layer("MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque]),
         layer("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque, heap]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),

@@ -15,7 +15,7 @@ swift format lint --strict --parallel "${files[@]}" || complain "swift format ha
 
 # Foundation brings some 20 MB of resident memory, and FoundationNetworking libcurl: no library module may import it.
 # (SwiftProtobuf itself uses FoundationEssentials; that one is known.)
-libraries=$(git ls-files --cached --others --exclude-standard -- 'Sources/Martlet*/*.swift')
+libraries=$(git ls-files --cached --others --exclude-standard -- 'Sources/Martlet*/*.swift' ':!*.pb.swift')
 if found=$(grep -nE '^[[:space:]]*(@[A-Za-z_]+[[:space:]]+)*((public|package|internal|private|fileprivate)[[:space:]]+)?import[[:space:]]+((class|struct|func|enum|var|protocol|typealias|let)[[:space:]]+)?Foundation' \
     $libraries /dev/null); then
     echo "$found" >&2

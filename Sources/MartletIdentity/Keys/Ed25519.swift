@@ -12,7 +12,9 @@ enum Ed25519 {
         guard publicKey.count == publicKeyByteCount else {
             throw .malformed(reason: "an Ed25519 key of \(publicKey.count) bytes instead of \(publicKeyByteCount)")
         }
-        guard isCanonical(publicKey) else { throw .unsafe(reason: "an Ed25519 point that is not in its canonical form") }
+        guard isCanonical(publicKey) else {
+            throw .unsafe(reason: "an Ed25519 point that is not in its canonical form")
+        }
         guard !smallOrderOrdinates.contains(ordinate(publicKey)) else {
             throw .unsafe(reason: "an Ed25519 point of small order")
         }

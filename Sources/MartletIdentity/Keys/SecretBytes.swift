@@ -1,5 +1,4 @@
 internal import CLibsodium
-public import MartletCore
 
 /// libsodium, made ready by its first use.
 enum Sodium {

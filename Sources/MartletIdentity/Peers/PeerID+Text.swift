@@ -1,25 +1,22 @@
-internal import MartletCore
+public import MartletCore
 
 /// Why text is not a peer id.
 public enum PeerIDError: Error, Hashable, Sendable, CustomStringConvertible {
     case empty
     case tooLong(characterCount: Int, limit: Int)
-    /// Not in the alphabet of its base.
-    case notText(reason: String)
-    /// Text of something, but not of a peer id.
-    case notPeerID(reason: String)
+    /// Not base58 and no CID, or one of something that is not a peer.
+    case malformed(DecodingError)
 
     public var description: String {
         switch self {
         case .empty: "the peer id is empty"
         case .tooLong(let count, let limit): "the peer id has \(count) characters, the limit is \(limit)"
-        case .notText(let reason): "not a peer id: \(reason)"
-        case .notPeerID(let reason): "not a peer id: \(reason)"
+        case .malformed(let error): "not a peer id: \(error)"
         }
     }
 }
 
-extension PeerID: CustomStringConvertible, LosslessStringConvertible {
+extension PeerID: CustomStringConvertible {
     /// The form that people use: base58, `12D3Koo…` for Ed25519 keys, `Qm…` for hashed ones.
     public var description: String { Base58.encode(bytes) }
 }
@@ -33,51 +30,26 @@ extension PeerID {
         guard text.utf8.count <= Self.maximumCharacterCount else {
             throw .tooLong(characterCount: text.utf8.count, limit: Self.maximumCharacterCount)
         }
-        guard let bytes = Base58.decode(text) else { throw .notText(reason: "not base58") }
-        do {
-            self = try PeerID(bytes: bytes)
+        do throws(DecodingError) {
+            // The test of the specification: a base58 multihash begins with one of these, a CID never does.
+            if text.hasPrefix("1") || text.hasPrefix("Qm") {
+                self = try PeerID(bytes: Base58.decode(text))
+            } else {
+                self = try PeerID(cid: CID(text))
+            }
         } catch {
-            throw .notPeerID(reason: "\(error)")
+            throw .malformed(error)
         }
     }
-}
 
-/// Until MartletCore's multibase lands.
-enum Base58 {
-    private static let alphabet = Array("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz".utf8)
-
-    static func encode(_ bytes: [UInt8]) -> String {
-        var digits: [UInt8] = []
-        for byte in bytes.drop(while: { $0 == 0 }) {
-            var carry = Int(byte)
-            for i in digits.indices {
-                carry += Int(digits[i]) << 8
-                digits[i] = UInt8(carry % 58)
-                carry /= 58
-            }
-            while carry > 0 {
-                digits.append(UInt8(carry % 58))
-                carry /= 58
-            }
+    /// The peer that `cid` names. Throws unless its codec is libp2p-key and its hash one of a peer id.
+    public init(cid: CID) throws(DecodingError) {
+        guard cid.version == .v1, cid.codec == .libp2pKey else {
+            throw .invalid(field: "peer id", reason: "the CID of something else than a libp2p key")
         }
-        let ones = [UInt8](repeating: alphabet[0], count: bytes.prefix { $0 == 0 }.count)
-        return String(decoding: ones + digits.reversed().map { alphabet[Int($0)] }, as: UTF8.self)
+        try self.init(multihash: cid.multihash)
     }
 
-    static func decode(_ text: String) -> [UInt8]? {
-        var bytes: [UInt8] = []
-        for character in text.utf8.drop(while: { $0 == alphabet[0] }) {
-            guard var carry = alphabet.firstIndex(of: character) else { return nil }
-            for i in bytes.indices {
-                carry += Int(bytes[i]) * 58
-                bytes[i] = UInt8(carry & 0xFF)
-                carry >>= 8
-            }
-            while carry > 0 {
-                bytes.append(UInt8(carry & 0xFF))
-                carry >>= 8
-            }
-        }
-        return [UInt8](repeating: 0, count: text.utf8.prefix { $0 == alphabet[0] }.count) + bytes.reversed()
-    }
+    /// The id as a CID, whose text in base32 is the form `bafz…`.
+    public var cid: CID { CID(codec: .libp2pKey, multihash: multihash) }
 }

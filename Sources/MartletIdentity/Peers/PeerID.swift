@@ -58,6 +58,20 @@ public struct PeerID: Hashable, Sendable {
         write(bytes)
     }
 
+    /// The id that is `multihash`. Throws unless it is an identity or SHA-256 one of the right size.
+    public init(multihash: Multihash) throws(DecodingError) {
+        try self.init(bytes: multihash.bytes)
+    }
+
+    /// The id as a multihash, which is all it is.
+    public var multihash: Multihash {
+        do {
+            return try Multihash(bytes: bytes)
+        } catch {
+            preconditionFailure("a peer id is not a multihash: \(error)")
+        }
+    }
+
     /// Short enough for the storage: every caller has checked that.
     private mutating func write(_ bytes: [UInt8]) {
         Swift.withUnsafeMutableBytes(of: &self) { $0.copyBytes(from: bytes) }
