@@ -1,8 +1,13 @@
+import CCares
+import CLibuv
+
 #if canImport(Glibc)
-    public import Glibc
+    import Glibc
 #elseif canImport(Darwin)
-    public import Darwin
+    import Darwin
 #endif
+
+// Both C libraries include the socket headers, and the compiler credits one of them with the types.
 
 /// Where a socket is or goes: an IP address with a port, or the path of a Unix-domain socket.
 ///
@@ -161,7 +166,7 @@ extension SocketAddress {
     static let maximumPathLength = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
 
     /// Calls `body` with the `sockaddr` and its length; nil without calling it when a path is too long for one.
-    public func withSockaddr<R, E: Error>(_ body: (UnsafePointer<sockaddr>, socklen_t) throws(E) -> R) throws(E) -> R? {
+    func withSockaddr<R, E: Error>(_ body: (UnsafePointer<sockaddr>, socklen_t) throws(E) -> R) throws(E) -> R? {
         var storage = sockaddr_storage()
         let length = write(to: &storage)
         guard length > 0 else { return nil }
@@ -212,7 +217,7 @@ extension SocketAddress {
     }
 
     /// From what the system filled in; nil for families that are none of ours.
-    public init?(_ address: UnsafePointer<sockaddr>, length: socklen_t) {
+    init?(_ address: UnsafePointer<sockaddr>, length: socklen_t) {
         let raw = UnsafeRawPointer(address)
         switch CInt(address.pointee.sa_family) {
         case AF_INET where length >= socklen_t(MemoryLayout<sockaddr_in>.size):
@@ -236,25 +241,28 @@ extension SocketAddress {
         }
     }
 
-    init?(_ storage: sockaddr_storage, length: socklen_t) {
-        var storage = storage
-        guard let address = withUnsafePointer(to: &storage, {
-            SocketAddress(UnsafeRawPointer($0).assumingMemoryBound(to: sockaddr.self), length: length)
-        }) else { return nil }
-        self = address
+    static func local(of descriptor: CInt) -> SocketAddress? {
+        let (code, address) = filled { getsockname(descriptor, $0.assumingMemoryBound(to: sockaddr.self), $1) }
+        return code == 0 ? address : nil
     }
 
-    static func local(of descriptor: CInt) -> SocketAddress? { named(descriptor, getsockname) }
-    static func remote(of descriptor: CInt) -> SocketAddress? { named(descriptor, getpeername) }
+    static func remote(of descriptor: CInt) -> SocketAddress? {
+        let (code, address) = filled { getpeername(descriptor, $0.assumingMemoryBound(to: sockaddr.self), $1) }
+        return code == 0 ? address : nil
+    }
 
-    private static func named(
-        _ descriptor: CInt, _ query: (CInt, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> CInt
-    ) -> SocketAddress? {
+    /// What `call` returns, and the address that it stored when that is not negative.
+    static func filled(
+        _ call: (UnsafeMutableRawPointer, UnsafeMutablePointer<socklen_t>) -> CInt
+    ) -> (CInt, SocketAddress?) {
         var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let code = withUnsafeMutablePointer(to: &storage) {
-            query(descriptor, UnsafeMutableRawPointer($0).assumingMemoryBound(to: sockaddr.self), &length)
+        return withUnsafeMutablePointer(to: &storage) { pointer in
+            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+            let code = call(pointer, &length)
+            guard code >= 0 else { return (code, nil) }
+            // sockaddr_storage is made to be seen as any sockaddr.
+            let address = UnsafeRawPointer(pointer).assumingMemoryBound(to: sockaddr.self)
+            return (code, SocketAddress(address, length: length))
         }
-        return code == 0 ? SocketAddress(storage, length: length) : nil
     }
 }

@@ -136,12 +136,9 @@ public final class StreamListener: LoopResource {
     private func acceptAll() {
         for _ in 0..<options.acceptsPerTurn {
             guard !isClosed else { return }
-            var storage = sockaddr_storage()
-            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-            let accepted = martlet_accept(descriptor, &storage, &length)
+            let (accepted, remote) = SocketAddress.filled { martlet_accept(descriptor, $0, $1) }
             if accepted >= 0 {
-                let remote = SocketAddress(storage, length: length) ?? boundAddress
-                onAccept(AcceptedDescriptor(descriptor: accepted, remoteAddress: remote))
+                onAccept(AcceptedDescriptor(descriptor: accepted, remoteAddress: remote ?? boundAddress))
                 continue
             }
             switch errno {
