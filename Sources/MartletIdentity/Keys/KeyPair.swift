@@ -17,7 +17,7 @@ public final class KeyPair: Sendable {
     public static func generate() -> KeyPair {
         KeyPair(protection: .guarded) { seed in
             // 32 bytes: the size of the seed that libsodium asks for.
-            randombytes_buf(seed.baseAddress, seed.count)
+            randombytes_buf(seed.octets, seed.count)
         }
     }
 
@@ -42,9 +42,9 @@ public final class KeyPair: Sendable {
             withUnsafeTemporaryAllocation(byteCount: Ed25519.seedByteCount, alignment: 8) { seed in
                 fillSeed(seed)
                 crypto_sign_seed_keypair(
-                    &publicBytes, memory.assumingMemoryBound(to: UInt8.self).baseAddress,
-                    seed.assumingMemoryBound(to: UInt8.self).baseAddress)
-                sodium_memzero(seed.baseAddress, seed.count)
+                    &publicBytes, memory.octets,
+                    seed.octets)
+                sodium_memzero(seed.octets, seed.count)
             }
         }
         publicKey = PublicKey(ed25519: publicBytes)
@@ -53,14 +53,13 @@ public final class KeyPair: Sendable {
 
     /// The 64-byte Ed25519 signature of `message`. Some 13 µs.
     public func sign(_ message: UnsafeRawBufferPointer) -> [UInt8] {
-        [UInt8](unsafeUninitializedCapacity: Ed25519.signatureByteCount) { signature, count in
-            secret.withUnsafeBytes { key in
-                _ = crypto_sign_detached(
-                    signature.baseAddress, nil, message.baseAddress?.assumingMemoryBound(to: UInt8.self),
-                    UInt64(message.count), key.baseAddress?.assumingMemoryBound(to: UInt8.self))
-            }
-            count = Ed25519.signatureByteCount
+        var signature = [UInt8](repeating: 0, count: Ed25519.signatureByteCount)
+        secret.withUnsafeBytes { key in
+            _ = crypto_sign_detached(
+                &signature, nil, message.baseAddress?.assumingMemoryBound(to: UInt8.self), UInt64(message.count),
+                key.octets)
         }
+        return signature
     }
 
     /// The 64-byte Ed25519 signature of `message`.
@@ -118,6 +117,6 @@ extension KeyPair {
 
     /// Reads the `PrivateKey` message of the peer-ids specification. The caller's array is the caller's to erase.
     public static func decode(privateKeyProtobuf bytes: [UInt8]) throws(KeyError) -> KeyPair {
-        try bytes.withUnsafeBytes { bytes throws(KeyError) in try KeyPair(privateKeyProtobuf: bytes) }
+        try bytes.span.bytes.withUnsafeBytes { bytes throws(KeyError) in try KeyPair(privateKeyProtobuf: bytes) }
     }
 }
