@@ -1,0 +1,41 @@
+import DequeModule
+import MartletCore
+
+/// The bytes queued on one stream, in the pieces they were given in. One piece costs no memory beyond its own.
+struct SendQueue {
+    private var first = Bytes()
+    private var rest = Deque<Bytes>()
+    private(set) var byteCount = 0
+
+    var isEmpty: Bool { byteCount == 0 }
+
+    mutating func append(_ bytes: Bytes) {
+        guard !bytes.isEmpty else { return }
+        if byteCount == 0 { first = bytes } else { rest.append(bytes) }
+        byteCount += bytes.count
+    }
+
+    /// Moves the first `room.count` bytes out into `room`. There must be that many.
+    mutating func move(into room: UnsafeMutableRawBufferPointer) {
+        precondition(room.count <= byteCount, "taking \(room.count) of \(byteCount) bytes")
+        var offset = 0
+        while offset < room.count {
+            let taken = min(first.count, room.count - offset)
+            let target = UnsafeMutableRawBufferPointer(rebasing: room[offset..<offset + taken])
+            first.withUnsafeBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[0..<taken])) }
+            offset += taken
+            first.removeFirst(taken)
+            if first.isEmpty, let next = rest.popFirst() { first = next }
+        }
+        byteCount -= room.count
+    }
+
+    mutating func removeAll() {
+        self = SendQueue()
+    }
+
+    /// Gives back the room for pieces, at rest.
+    mutating func trim() {
+        if byteCount == 0 { self = SendQueue() }
+    }
+}
