@@ -1,0 +1,95 @@
+"""What the peers' benchmark programs share: arguments, clocks and the JSON line at the end.
+
+Each program has the mode `serve`, which prints {"address": …} and serves until its standard input ends, and the modes of
+`martlet bench` that its system can do: stream, ping, dial, fetch. A client prints one object with at least mb_per_s or p50_us
+and p99_us, and cpu_s, its own processor time and that of the processes it started.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Interop" / "peers"))
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=["serve", "stream", "ping", "dial", "fetch", "crowd"])
+    parser.add_argument("address", nargs="?")
+    parser.add_argument("content", nargs="?", help="what to fetch")
+    parser.add_argument("--bytes", type=int, default=1 << 30)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--way", default="", help="which of several ways the system has")
+    return parser.parse_args()
+
+
+def process_tree(root):
+    """The process and all below it."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                stat = Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
+    found, open_ends = [], [root]
+    while open_ends:
+        process = open_ends.pop()
+        found.append(process)
+        open_ends += parents.get(process, [])
+    return found
+
+
+def cpu_seconds(root):
+    """Processor time so far of a process and all below it."""
+    ticks = 0
+    for process in process_tree(root):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / TICKS
+
+
+def resident_mb(root, below=True):
+    """Resident memory of a process and, unless told otherwise, all below it, in MB of 10^6 bytes."""
+    pages = 0
+    for process in process_tree(root) if below else [root]:
+        try:
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Stopwatch:
+    def __init__(self):
+        self.cpu, self.wall = cpu_seconds(os.getpid()), time.perf_counter()
+
+    def throughput(self, byte_count):
+        wall = time.perf_counter() - self.wall
+        cpu = cpu_seconds(os.getpid()) - self.cpu
+        say(mb_per_s=byte_count / wall / 1e6, cpu_s=cpu, bytes=byte_count, seconds=wall)
+
+    def latencies(self, seconds):
+        cpu = cpu_seconds(os.getpid()) - self.cpu
+        ordered = sorted(seconds)
+        at = lambda share: ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e6
+        say(p50_us=at(0.5), p99_us=at(0.99), cpu_s=cpu, count=len(ordered))
+
+
+def say(**fields):
+    print(json.dumps(fields), flush=True)
+
+
+def serve_until_told(address, **more):
+    say(address=address, **more)
+    sys.stdin.read()

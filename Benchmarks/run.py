@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Runs `martlet bench` beside its peers and prints a Markdown table a measurement.
+
+Every system is two processes (and what they start) on this machine's loopback. One round runs each system once, in a fresh
+pair of processes; rounds follow each other, so that what else the machine does falls on all alike. Cells are medians.
+Called by run.sh, which puts it into a network namespace of its own.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+root = here.parent
+sys.path.insert(0, str(here / "peers"))
+
+from measure import cpu_seconds, resident_mb
+
+MARTLET = str(root / ".build" / "release" / "martlet")
+LISTEN = "/ip4/127.0.0.1/tcp/0"
+DEADLINE = 300
+
+
+class Failed(Exception):
+    pass
+
+
+class System:
+    """How to start one side and the other. `serve` and `client` are arguments without the program."""
+
+    def __init__(self, name, serve=(), client=(), pin=None):
+        self.name, self.serve, self.client, self.pin = name, list(serve), list(client), pin
+
+    def program(self):
+        return [sys.executable, str(here / "peers" / f"on_{self.module}.py")]
+
+    def placed(self, command, end):
+        return ["taskset", "--cpu-list", self.pin[end], *command] if self.pin else command
+
+    def start(self):
+        """The server's process, its address and what there is to fetch."""
+        process = spawn(self.placed(self.program() + ["serve", *self.serve], 0))
+        first = json.loads(next_line(process, self.name))
+        return process, first["address"], first.get("content", "")
+
+    def arguments(self, mode, address, content):
+        return [mode, address, *([content] if content else []), *self.client]
+
+    def run(self, mode):
+        """One fresh pair of processes; the client's figures, with the processor time of both ends."""
+        server, address, content = self.start()
+        try:
+            before = cpu_seconds(server.pid)
+            command = self.placed(self.program() + self.arguments(mode, address, content), 1)
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+            after = cpu_seconds(server.pid)
+            if answer.returncode != 0:
+                raise Failed(f"{self.name}: {answer.stderr.strip()[-300:]}")
+            figures = json.loads(answer.stdout.strip().splitlines()[-1])
+            figures["cpu_s"] = figures.get("cpu_s", 0) + after - before
+            return figures
+        finally:
+            stop(server)
+
+
+class Peer(System):
+    def __init__(self, name, module, **more):
+        super().__init__(name, **more)
+        self.module = module
+
+
+class Martlet(System):
+    def program(self):
+        return [MARTLET, "bench"]
+
+    def start(self):
+        process = spawn(self.placed([MARTLET, "bench", "serve", "--listen", LISTEN, *self.serve], 0))
+        address = next_line(process, self.name).strip()
+        content = next_line(process, self.name).strip() if "--share" in self.serve else ""
+        return process, address, content
+
+    def arguments(self, mode, address, content):
+        more = [*self.client, "--json"]
+        if mode == "fetch":
+            more += ["-o", str(Path(scratch.name) / "fetched")]
+            Path(scratch.name, "fetched").unlink(missing_ok=True)
+        return super().arguments(mode, address, content) + more
+
+
+def spawn(command):
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def next_line(process, name):
+    line = process.stdout.readline()
+    if not line:
+        raise Failed(f"{name}: the server ended with status {process.wait()}")
+    return line
+
+
+def stop(process):
+    process.stdin.close()
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def interleaved(systems, mode, rounds):
+    """{name: [figures of each round]}; a system that failed every time has an empty list."""
+    results = {each.name: [] for each in systems}
+    for number in range(rounds):
+        for system in systems:
+            try:
+                results[system.name].append(system.run(mode))
+            except (Failed, OSError, ValueError, subprocess.TimeoutExpired) as error:
+                print(f"round {number + 1}, {error}", file=sys.stderr)
+            time.sleep(0.3)
+    return results
+
+
+def median(values, key):
+    return statistics.median(each[key] for each in values)
+
+
+def spread(values, key, digits=0):
+    numbers = [each[key] for each in values]
+    return f"{median(values, key):,.{digits}f} ({min(numbers):,.{digits}f}–{max(numbers):,.{digits}f})"
+
+
+def throughput_table(title, results):
+    first = next(iter(results))
+    own = median(results[first], "mb_per_s") if results[first] else None
+    print(f"\n| {title} | MB/s | MB per CPU-second, both ends | {first} is faster by | runs |\n|---|---|---|---|---|")
+    for name, values in results.items():
+        if not values:
+            print(f"| {name} | – | – | – | 0 |")
+            continue
+        efficiency = statistics.median(each["bytes"] / 1e6 / max(each["cpu_s"], 0.01) for each in values)
+        ratio = f"{own / median(values, 'mb_per_s'):.2f} ×" if own else "–"
+        print(f"| {name} | {spread(values, 'mb_per_s')} | {efficiency:,.0f} | {ratio} | {len(values)} |")
+
+
+def latency_table(title, results, unit=1, digits=0):
+    """`unit` 1,000 prints milliseconds."""
+    first = next(iter(results))
+    own = median(results[first], "p50_us") if results[first] else None
+    name_of_unit = "ms" if unit == 1000 else "µs"
+    print(f"\n| {title} | p50 {name_of_unit} | p99 {name_of_unit} | {first} is faster by | runs |\n|---|---|---|---|---|")
+    for name, values in results.items():
+        if not values:
+            print(f"| {name} | – | – | – | 0 |")
+            continue
+        scaled = [{key: each[key] / unit for key in ("p50_us", "p99_us")} for each in values]
+        ratio = f"{median(values, 'p50_us') / own:.2f} ×" if own else "–"
+        p99 = f"{median(scaled, 'p99_us'):,.{digits}f}"
+        print(f"| {name} | {spread(scaled, 'p50_us', digits)} | {p99} | {ratio} | {len(values)} |")
+
+
+def with_bytes(figures, count):
+    for values in figures.values():
+        for each in values:
+            each.setdefault("bytes", count)
+    return figures
+
+
+def bench_stream(options):
+    count = ["--bytes", str(options.bytes)]
+    systems = [
+        Martlet("Martlet", client=count),
+        Martlet("Martlet, libsodium only", client=[*count, "--cipher", "libsodium"], serve=["--cipher", "libsodium"]),
+        Peer("go-libp2p (p2pd), Noise", "p2pd", client=count),
+        Peer("Lattica, calls of 4 MiB", "lattica", client=count),
+        Peer("Lattica, one stream call", "lattica", client=[*count, "--way", "one-stream"]),
+        Peer("gRPC over TLS", "grpc", client=count),
+        Peer("clear text (iperf3)", "tcp", client=count),
+    ]
+    title = f"one stream, {options.bytes / 1e6:,.0f} MB"
+    throughput_table(title, with_bytes(interleaved(systems, "stream", options.rounds), options.bytes))
+
+
+def bench_fetch(options):
+    count = ["--bytes", str(options.bytes)]
+    shared = Path(scratch.name) / "shared"
+    with open(shared, "wb") as file:
+        for _ in range(options.bytes >> 20):
+            file.write(os.urandom(1 << 20))
+    systems = [
+        Martlet("Martlet", serve=["--share", str(shared)]),
+        Peer("Lattica bitswap, 256 KiB × 16", "lattica", serve=["--way", "blocks", *count]),
+    ]
+    title = f"fetch of {options.bytes / 1e6:,.0f} MB, verified"
+    throughput_table(title, with_bytes(interleaved(systems, "fetch", options.rounds), options.bytes))
+
+
+PLACES = {"anywhere": None, "one CPU for both": ("0", "0"), "a CPU each": ("0", "1")}
+
+
+def bench_ping(options):
+    count = ["--size", "128", "--count", str(options.count)]
+    for place, pin in PLACES.items():
+        systems = [
+            Martlet("Martlet", client=count, pin=pin),
+            Peer("Lattica, unary call", "lattica", client=count, pin=pin),
+            Peer("go-libp2p (p2pd), one stream", "p2pd", client=count, pin=pin),
+            Peer("gRPC over TLS, unary call", "grpc", client=count, pin=pin),
+            Peer("iroh, one stream", "iroh", client=count, pin=pin),
+        ]
+        latency_table(f"128 bytes there and back, {place}", interleaved(systems, "ping", options.rounds))
+
+
+def bench_dial(options):
+    count = ["--count", "30"]
+    systems = [
+        Martlet("Martlet", client=count),
+        Peer("Lattica", "lattica", client=count),
+        Peer("go-libp2p (p2pd)", "p2pd", client=count),
+        Peer("iroh", "iroh", client=count),
+        Peer("gRPC over TLS", "grpc", client=count),
+    ]
+    latency_table("dial to first stream", interleaved(systems, "dial", options.rounds), unit=1000, digits=2)
+
+
+def bench_memory(options):
+    print("\n| memory, resident | idle, MB | with 100 idle connections, MB | more by |\n|---|---|---|---|")
+    systems = [
+        Martlet("Martlet (bench serve)"),
+        Peer("Lattica (with CPython)", "lattica"),
+        Peer("go-libp2p (p2pd alone)", "p2pd"),
+    ]
+
+    def resident(system, server):
+        whole = resident_mb(server.pid)
+        # The daemon is a child of the Python program that started it.
+        return whole - resident_mb(server.pid, below=False) if "p2pd" in system.name else whole
+
+    for system in systems:
+        rows = []
+        for _ in range(max(1, options.rounds // 2)):
+            try:
+                server, address, _ = system.start()
+            except (Failed, OSError) as error:
+                print(error, file=sys.stderr)
+                continue
+            time.sleep(1)
+            idle = resident(system, server)
+            crowd = spawn([sys.executable, str(here / "peers" / "crowd.py"), "crowd", address, "--count", "100"])
+            try:
+                next_line(crowd, "crowd")
+                time.sleep(1)
+                rows.append({"idle": idle, "full": resident(system, server)})
+            finally:
+                stop(crowd)
+                stop(server)
+        if rows:
+            idle, full = median(rows, "idle"), median(rows, "full")
+            print(f"| {system.name} | {idle:.1f} | {full:.1f} | {full - idle:.1f} |")
+
+
+BENCHES = {
+    "stream": bench_stream,
+    "fetch": bench_fetch,
+    "ping": bench_ping,
+    "dial": bench_dial,
+    "memory": bench_memory,
+}
+
+
+def machine():
+    model = next((line for line in open("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
+    return f"{os.cpu_count()} CPUs ({model.split(':', 1)[1].strip()}), Linux {os.uname().release}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("benches", nargs="*", default=list(BENCHES), help=", ".join(BENCHES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bytes", type=int, default=1 << 30)
+    parser.add_argument("--count", type=int, default=5000)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="martlet-bench-") as folder:
+        scratch = argparse.Namespace(name=folder)
+        print(f"Medians of {chosen.rounds} interleaved rounds (least–most); {machine()}; loopback; MB = 10^6 bytes.")
+        for bench in chosen.benches:
+            BENCHES[bench](chosen)
+            sys.stdout.flush()

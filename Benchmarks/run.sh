@@ -1,0 +1,7 @@
+#!/bin/bash
+# Martlet beside its peers: run.sh [stream|fetch|ping|dial|memory…] [--rounds N] [--bytes N] [--count N]
+# Prints Markdown tables. Leave the machine alone meanwhile.
+set -euo pipefail
+cd "$(dirname "$0")"
+../Interop/setup.sh
+exec ../Interop/isolated.sh ../Interop/.venv/bin/python run.py "$@"
