@@ -67,7 +67,7 @@ let package = Package(
         layer("MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque]),
         layer("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque, heap]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
-        layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", protobuf, deque]),
+        layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),
         layer("MartletRuntime", ["MartletCore", "CMartlet", "CLibuv", "CCares", deque, heap]),
         layer(
             "Martlet",
@@ -88,7 +88,7 @@ let package = Package(
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
         tests("MartletStorage", ["MartletCore"]),
-        tests("MartletContent", ["MartletCore", "MartletStorage"]),
+        tests("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CLibsodium"]),
         tests("MartletRuntime", ["MartletCore"]),
         tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),

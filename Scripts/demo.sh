@@ -34,7 +34,7 @@ start() {
         exit 1
     }
     grep -m 1 '/p2p/' "$work/$name.log" >"$work/$name.address"
-    printf "  %-6s %s\n" "$name" "$(cat "$work/$name.address")"
+    echo "  $name  $(cat "$work/$name.address")"
 }
 
 say "1. A model to move"
@@ -53,7 +53,7 @@ say "3. Alice and Bob each have the file and share it"
 for name in alice bob; do
     cp "$model" "$work/$name.safetensors"
     cid=$("$martlet" share "$work/$name.safetensors" --data-dir "$work/$name" | grep -oE -m 1 '\b(baf|Qm)[A-Za-z0-9]+')
-    printf "  %-6s %s\n" "$name" "$cid"
+    echo "  $name  $cid"
 done
 
 say "4. Carol fetches it from both"

@@ -94,21 +94,21 @@ import Testing
     }
 
     @Test func blocksAreStoredReadAndListed() throws {
+        func name(_ byte: UInt8) throws -> Multihash { try Multihash(code: .sha2_256, digest: [byte]) }
         let storage = try StorageEnvironment(directory: directory.path)
         let store = try BlockStore(storage)
-        let blocks = (0..<10 as Range<UInt8>).map { (multihash: [0x12, 1, $0], block: Bytes([$0, $0])) }
-        try store.put(blocks)
-        #expect(try store.block([0x12, 1, 3]) == [3, 3])
-        #expect(try store.block([0x12, 1, 30]) == nil)
+        try store.put((0..<10 as Range<UInt8>).map { (multihash: try name($0), block: Bytes([$0, $0])) })
+        #expect(try store.block(name(3)) == [3, 3])
+        #expect(try store.block(name(30)) == nil)
         let snapshot = try storage.snapshot()
-        #expect(try store.mappedBlock([0x12, 1, 4], in: snapshot) == [4, 4])
-        #expect(try storage.write { try store.remove([0x12, 1, 0], in: $0) })
+        #expect(try store.mappedBlock(name(4), in: snapshot) == [4, 4])
+        #expect(try storage.write { try store.remove(name(0), in: $0) })
         try storage.read { transaction throws in
             #expect(try store.count(in: transaction) == 9)
-            #expect(try store.multihashes(limit: 2, in: transaction) == [[0x12, 1, 1], [0x12, 1, 2]])
-            #expect(try store.multihashes(from: [0x12, 1, 8], limit: 9, in: transaction).count == 2)
-            #expect(try store.byteCount(of: [0x12, 1, 5], in: transaction) == 2)
-            #expect(try store.contains([0x12, 1, 0], in: transaction) == false)
+            #expect(try store.multihashes(limit: 2, in: transaction) == [name(1), name(2)])
+            #expect(try store.multihashes(from: name(8), limit: 9, in: transaction).count == 2)
+            #expect(try store.byteCount(of: name(5), in: transaction) == 2)
+            #expect(try store.contains(name(0), in: transaction) == false)
         }
     }
 }

@@ -68,6 +68,18 @@ extension UInt64: TableCodable {
     }
 }
 
+extension Multihash: TableCodable {
+    public func withEncodedBytes<R>(
+        _ body: (UnsafeRawBufferPointer) throws(StorageError) -> R
+    ) throws(StorageError) -> R {
+        try bytes.withEncodedBytes(body)
+    }
+
+    public init(decoding span: RawSpan) throws(DecodingError) {
+        try self.init(bytes: span)
+    }
+}
+
 /// The value of a table whose keys say everything.
 public struct NoValue: TableCodable, Hashable, Sendable {
     public init() {}
