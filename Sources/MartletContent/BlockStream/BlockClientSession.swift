@@ -1,4 +1,4 @@
-public import DequeModule
+import DequeModule
 public import MartletCore
 
 /// The client's side of one `/martlet/blocks/1` stream as a machine: requests are made, bytes go in, blocks come out.

@@ -161,8 +161,8 @@ extension FetchPlan {
     // MARK: Giving up
 
     mutating func failIfHopeless() {
-        guard !isOver, !peers.isEmpty, peers.allSatisfy(\.isGone) else { return }
-        // What is here already is still being verified; with leaves that nobody can send it does not help.
+        // Leaves that are here and being verified need no peer.
+        guard !isOver, missingCount > 0, !peers.isEmpty, peers.allSatisfy(\.isGone) else { return }
         fail(
             .noPeersLeft(
                 peers.compactMap { peer in

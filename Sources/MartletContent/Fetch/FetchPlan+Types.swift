@@ -1,4 +1,4 @@
-public import MartletCore
+import MartletCore
 
 extension FetchPlan {
     public struct Configuration: Hashable, Sendable {

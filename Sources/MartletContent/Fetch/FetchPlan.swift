@@ -204,6 +204,7 @@ public struct FetchPlan: Sendable {
         } else {
             setState(leaf, .missing)
             assign(now)
+            failIfHopeless()
         }
     }
 

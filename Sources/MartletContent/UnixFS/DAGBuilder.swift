@@ -33,7 +33,9 @@ public struct DAGBuilder: Sendable {
     }
 
     /// Adds the next leaf and calls `emit` with the nodes that it completes.
-    public mutating func append(leaf digest: Digest, byteCount count: Int, emitting emit: (Node) throws -> Void) rethrows {
+    public mutating func append(leaf digest: Digest, byteCount count: Int, emitting emit: (Node) throws -> Void)
+        rethrows
+    {
         byteCount += UInt64(count)
         leafCount += 1
         let entry = Entry(

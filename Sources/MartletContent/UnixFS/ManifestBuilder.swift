@@ -108,14 +108,14 @@ public struct ManifestBuilder: Sendable {
                 leaves.append(
                     Manifest.Leaf(digest: child.digest, offset: offset, byteCount: UInt32(child.byteCount)))
             } else {
-                try place(child, offset: offset, depth: place.depth + 1)
+                try put(child, offset: offset, depth: place.depth + 1)
             }
             // `parse` made sure that the sum fits.
             offset += child.byteCount
         }
     }
 
-    private mutating func place(_ child: Child, offset: UInt64, depth: Int) throws(ContentError) {
+    private mutating func put(_ child: Child, offset: UInt64, depth: Int) throws(ContentError) {
         guard depth <= limits.depth else {
             throw ContentError(.invalidGraph, "deeper than \(limits.depth) levels")
         }
@@ -160,7 +160,8 @@ public struct ManifestBuilder: Sendable {
                 .invalidGraph, "a node with \(node.links.count) links and \(data.linkByteCounts.count) sizes")
         }
         guard !node.links.isEmpty, node.links.count <= limits.linksPerNode else {
-            throw ContentError(.invalidGraph, "a node with \(node.links.count) links, 1 to \(limits.linksPerNode) may be")
+            throw ContentError(
+                .invalidGraph, "a node with \(node.links.count) links, 1 to \(limits.linksPerNode) may be")
         }
         var sum: UInt64 = 0
         var children: [Child] = []
@@ -190,7 +191,8 @@ public struct ManifestBuilder: Sendable {
         }
         // Identity CIDs carry their content in the name; unbounded elsewhere, they are simply not used here.
         guard let digest = cid.multihash.sha256 else {
-            throw ContentError(.unsupportedCID, "hash function \(cid.multihash.code.rawValue) of \(cid) is not sha2-256")
+            throw ContentError(
+                .unsupportedCID, "hash function \(cid.multihash.code.rawValue) of \(cid) is not sha2-256")
         }
         return digest
     }
