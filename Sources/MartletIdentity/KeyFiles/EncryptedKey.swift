@@ -131,7 +131,7 @@ enum EncryptedKey {
         return key
     }
 
-    private static func checksum(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
+    static func checksum(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
         var sum = [UInt8](repeating: 0, count: checksumByteCount)
         _ = crypto_generichash(
             &sum, sum.count, bytes.assumingMemoryBound(to: UInt8.self).baseAddress, UInt64(bytes.count), nil, 0)

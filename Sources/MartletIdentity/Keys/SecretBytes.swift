@@ -62,7 +62,10 @@ public final class SecretBytes: Sendable {
     }
 
     /// A copy of `text` in UTF-8, such as a passphrase. The original is the caller's to erase.
-    public convenience init(utf8 text: String) { self.init(Array(text.utf8)) }
+    public convenience init(utf8 text: String) {
+        // Byte by byte from the text: an array in between would stay in memory.
+        self.init(count: text.utf8.count) { $0.copyBytes(from: text.utf8) }
+    }
 
     deinit {
         switch protection {

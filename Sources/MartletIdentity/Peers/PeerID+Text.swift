@@ -50,6 +50,6 @@ extension PeerID {
         try self.init(multihash: cid.multihash)
     }
 
-    /// The id as a CID, whose text in base32 is the form `bafz…`.
+    /// The id as a CID. `cid.text(in: .base32)` is the form that the specification shows, `bafz…`.
     public var cid: CID { CID(codec: .libp2pKey, multihash: multihash) }
 }
