@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// An immutable run of bytes: a slice of shared memory that costs 16 bytes to pass on and never copies its content.
 ///
 ///     var message: Bytes = [1, 2, 3, 4]
@@ -139,7 +145,7 @@ extension Bytes: ExpressibleByArrayLiteral {
 extension Bytes: Hashable {
     @inlinable
     public static func == (left: Bytes, right: Bytes) -> Bool {
-        left.withUnsafeBytes { l in right.withUnsafeBytes { r in l.elementsEqual(r) } }
+        left.count == right.count && left.withUnsafeBytes { l in right.withUnsafeBytes { r in areEqual(l, r) } }
     }
 
     @inlinable
@@ -151,4 +157,11 @@ extension Bytes: Hashable {
 extension Bytes: CustomStringConvertible {
     /// Only the size: contents may be secret, and logs must not carry them.
     public var description: String { "\(count) bytes" }
+}
+
+/// Whether two regions of one size hold the same.
+@usableFromInline
+func areEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+    guard let l = left.baseAddress, let r = right.baseAddress, l != r else { return true }
+    return memcmp(l, r, left.count) == 0
 }

@@ -1,5 +1,3 @@
-import CMartlet
-
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Darwin)
@@ -19,6 +17,7 @@ public final class BytesStorage: @unchecked Sendable {
     }
 
     @usableFromInline let base: UnsafeMutableRawPointer
+    /// The size of the region in bytes.
     public let capacity: Int
     @usableFromInline let origin: Origin
 
@@ -60,6 +59,7 @@ public final class BytesStorage: @unchecked Sendable {
     @inlinable
     public func slice(_ range: Range<Int>) -> Bytes {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity, "slice outside its storage")
+        if range.isEmpty { return Bytes() }
         return Bytes(
             storage: self, lower: UInt32(truncatingIfNeeded: range.lowerBound),
             upper: UInt32(truncatingIfNeeded: range.upperBound))

@@ -9,8 +9,10 @@
 public final class ReceiveBuffer {
     private let pool: BufferPool
     private var storage: BytesStorage?
+    /// Bytes of the block that were handed out, and must not be written again while a slice of the block lives.
     private var filled = 0
-    private var regionStart = 0
+    /// The size of the leftover last copied behind them.
+    private var kept = 0
 
     public init(pool: BufferPool) {
         self.pool = pool
@@ -20,41 +22,58 @@ public final class ReceiveBuffer {
     public func space(minimum: Int, keeping leftover: Bytes) -> UnsafeMutableRawBufferPointer {
         let needed = leftover.count + minimum
         precondition(needed <= pool.blockSize, "a read of \(needed) bytes into blocks of \(pool.blockSize)")
-        // With no slice left alive the block can be filled again from its start.
-        if storage != nil, isKnownUniquelyReferenced(&storage) { filled = 0 }
-        if storage == nil || storage!.capacity - filled < needed {
-            storage = pool.take()
-            filled = 0
-        }
-        let memory = storage!.mutableBytes
-        regionStart = filled
-        leftover.withUnsafeBytes { UnsafeMutableRawBufferPointer(rebasing: memory[filled...]).copyMemory(from: $0) }
-        filled += leftover.count
-        return UnsafeMutableRawBufferPointer(rebasing: memory[filled...])
+        let block = block(withRoomFor: needed)
+        let room = UnsafeMutableRawBufferPointer(rebasing: block.mutableBytes[filled...])
+        leftover.withUnsafeBytes { room.copyMemory(from: $0) }
+        kept = leftover.count
+        return UnsafeMutableRawBufferPointer(rebasing: room[kept...])
     }
 
     /// Says that `count` bytes were put into the space last given; returns them with the leftover before them.
+    ///
+    /// A space that got nothing needs no call: the next one takes its place.
     public func received(_ count: Int) -> ReceivedRegion {
-        filled += count
-        precondition(filled <= storage!.capacity, "more bytes received than there was room for")
-        return ReceivedRegion(storage: storage!, range: regionStart..<filled)
+        guard let storage else { preconditionFailure("bytes received without a space for them") }
+        let region = filled..<filled + kept + count
+        precondition(count >= 0 && region.upperBound <= storage.capacity, "\(count) bytes received, room for fewer")
+        filled = region.upperBound
+        kept = 0
+        return ReceivedRegion(storage: storage, range: region)
+    }
+
+    private func block(withRoomFor needed: Int) -> BytesStorage {
+        // With no slice left alive the block can be filled again from its start.
+        if isKnownUniquelyReferenced(&storage) { filled = 0 }
+        if let storage, storage.capacity - filled >= needed { return storage }
+        let fresh = pool.take()
+        storage = fresh
+        filled = 0
+        return fresh
     }
 
     /// Lets go of the block, at rest.
     public func release() {
         storage = nil
         filled = 0
+        kept = 0
     }
 }
 
 /// Bytes just received: mutable by the one who processes them, until he hands out slices.
+@frozen
 public struct ReceivedRegion {
     public let storage: BytesStorage
-    public private(set) var range: Range<Int>
+    /// Where the region lies in its storage.
+    @inlinable public var range: Range<Int> { lower..<upper }
+    @usableFromInline var lower: Int
+    @usableFromInline let upper: Int
 
+    @inlinable
     public init(storage: BytesStorage, range: Range<Int>) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= storage.capacity, "region outside its storage")
         self.storage = storage
-        self.range = range
+        lower = range.lowerBound
+        upper = range.upperBound
     }
 
     /// A region of its own holding a copy of `bytes`: for tests and simulated networks.
@@ -64,22 +83,25 @@ public struct ReceivedRegion {
         self.init(storage: storage, range: 0..<bytes.count)
     }
 
-    @inlinable public var count: Int { range.count }
+    @inlinable public var count: Int { upper - lower }
 
     /// The bytes, for reading and for changing in place.
     @inlinable
     public var mutableBytes: UnsafeMutableRawBufferPointer {
-        UnsafeMutableRawBufferPointer(rebasing: storage.mutableBytes[range])
+        UnsafeMutableRawBufferPointer(rebasing: storage.mutableBytes[lower..<upper])
     }
 
     /// A slice, counted from the start of the region; its bytes must not change any more.
     @inlinable
     public func slice(_ subrange: Range<Int>) -> Bytes {
-        storage.slice(range.lowerBound + subrange.lowerBound..<range.lowerBound + subrange.upperBound)
+        precondition(subrange.lowerBound >= 0 && subrange.upperBound <= count, "slice outside its region")
+        return storage.slice(lower + subrange.lowerBound..<lower + subrange.upperBound)
     }
 
     /// Drops the first `n` bytes from the region.
+    @inlinable
     public mutating func removeFirst(_ n: Int) {
-        range = range.lowerBound + n..<range.upperBound
+        precondition(n >= 0 && n <= count, "removing \(n) of \(count) bytes")
+        lower += n
     }
 }

@@ -91,15 +91,16 @@ extension Multiaddr {
 }
 
 extension Multiaddr {
-    /// How far the address reaches, judged by its first IP address or domain name; nil when it has neither.
+    /// How far the address reaches, judged by what it begins with (a zone left out); nil when that is neither an IP
+    /// address nor a name.
     public var scope: AddressScope? {
-        for part in rawComponents {
+        for part in rawComponents where part.code != .ip6zone {
             switch bytes.component(part) {
             case .ip4(let address): return address.scope
             case .ip6(let address): return address.scope
             case .dns(let name), .dns4(let name), .dns6(let name), .dnsaddr(let name): return nameScope(name)
             case .unix, .memory: return .loopback
-            default: continue
+            default: return nil
             }
         }
         return nil

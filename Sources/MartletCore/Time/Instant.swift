@@ -19,21 +19,25 @@ public struct Instant: Hashable, Comparable, Sendable {
         return Instant(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
     }
 
-    public static let distantFuture = Instant(nanoseconds: .max)
+    /// Later than every deadline.
+    @inlinable public static var distantFuture: Instant { Instant(nanoseconds: .max) }
 
     @inlinable
     public static func < (left: Instant, right: Instant) -> Bool { left.nanoseconds < right.nanoseconds }
 
+    /// Stays at the end of the range instead of overflowing: delays may come from peers.
     @inlinable
     public static func + (left: Instant, right: Duration) -> Instant {
-        let (sum, overflow) = left.nanoseconds.addingReportingOverflow(right.nanoseconds)
-        return overflow ? .distantFuture : Instant(nanoseconds: sum)
+        let delay = right.nanoseconds
+        let (sum, overflow) = left.nanoseconds.addingReportingOverflow(delay)
+        return Instant(nanoseconds: overflow ? (delay < 0 ? .min : .max) : sum)
     }
 
     /// The time from `right` to `left`; negative when `left` is earlier.
     @inlinable
     public static func - (left: Instant, right: Instant) -> Duration {
-        .nanoseconds(left.nanoseconds - right.nanoseconds)
+        let (difference, overflow) = left.nanoseconds.subtractingReportingOverflow(right.nanoseconds)
+        return .nanoseconds(overflow ? (left < right ? .min : .max) : difference)
     }
 }
 
@@ -48,6 +52,7 @@ extension Duration {
         return carried ? (seconds < 0 ? .min : .max) : sum
     }
 
+    /// The duration in units of its name, fractions included.
     @inlinable public var microseconds: Double { Double(nanoseconds) / 1e3 }
     @inlinable public var milliseconds: Double { Double(nanoseconds) / 1e6 }
     @inlinable public var secondsAsDouble: Double { Double(nanoseconds) / 1e9 }

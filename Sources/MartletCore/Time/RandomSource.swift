@@ -1,3 +1,9 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// Where randomness comes from: the operating system, or a seed when a run must be repeatable.
 ///
 /// Machines take it as an argument. The seeded form is xoshiro256** started by SplitMix64 (Blackman and Vigna, 2018):
@@ -49,18 +55,22 @@ public struct RandomSource: RandomNumberGenerator, Sendable {
 
     /// Fills `buffer` with random bytes.
     public mutating func fill(_ buffer: UnsafeMutableRawBufferPointer) {
-        var offset = 0
-        while offset < buffer.count {
-            var word = next().littleEndian
-            let n = min(8, buffer.count - offset)
-            withUnsafeBytes(of: &word) {
-                UnsafeMutableRawBufferPointer(rebasing: buffer[offset..<offset + n])
-                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[0..<n]))
+        switch state {
+        case .system: fillFromSystem(buffer)
+        case .seeded:
+            var offset = 0
+            while offset < buffer.count {
+                let end = min(offset + 8, buffer.count)
+                withUnsafeBytes(of: next().littleEndian) { word in
+                    UnsafeMutableRawBufferPointer(rebasing: buffer[offset..<end])
+                        .copyMemory(from: UnsafeRawBufferPointer(rebasing: word[..<(end - offset)]))
+                }
+                offset = end
             }
-            offset += n
         }
     }
 
+    /// `count` random bytes.
     public mutating func bytes(_ count: Int) -> [UInt8] {
         var result = [UInt8](repeating: 0, count: count)
         result.withUnsafeMutableBytes { fill($0) }
@@ -77,3 +87,14 @@ public struct RandomSource: RandomNumberGenerator, Sendable {
 }
 
 private func rotate(_ value: UInt64, _ by: UInt64) -> UInt64 { (value << by) | (value >> (64 - by)) }
+
+/// One call for up to 256 bytes, where the standard library's generator makes one for every 8.
+private func fillFromSystem(_ buffer: UnsafeMutableRawBufferPointer) {
+    var offset = 0
+    while offset < buffer.count {
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[offset..<min(offset + 256, buffer.count)])
+        // It can fail only where the system has no generator at all; going on without would give keys away.
+        precondition(getentropy(part.baseAddress!, part.count) == 0, "the system gives no randomness")
+        offset += part.count
+    }
+}
