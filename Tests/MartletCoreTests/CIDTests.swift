@@ -36,7 +36,7 @@ private let digestOfFoo = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5
     ),
     (
         "zb2rhZi1JR4eNc2jBGaRYJKYM8JEB4ovenym8L1CmFsRAytkz",
-        "bafkreie5qrjvaw64n4tjm6hbnm7fnqvcssfed4whsjqxzslbd3jwhsk3mm"
+        "bafkreibnq5vcp7jmke7jebmdhdyzz5b4df7ibibpwauerz4pz3vqaae26m"
     ),
     (
         "bafkqarjpmzuwyzltorxxezjpkvcfgqkfjfbfcvslivje2vchkzdu6rckjjcfgtkolaze6mssjqzeyn2ekrcfatkjku2vowseky3fswkfkm2deqkrju3e2",

@@ -46,7 +46,7 @@ private let peer = "12D3KooWCryG7Mon9orvQxcS1rYZjotPgpwoJNHHKcLLfE4Hf5mV"
     ("/ip4/1.2.3.4/p2p/12D3Koo0", "p2p \"12D3Koo0\" is not a peer id"),
     ("/dns4/ho st/tcp/1", "dns4 \"ho st\" is not a domain name"),
     ("", "it is empty"), ("/", "it has no parts"),
-    ("/unix/", "unix needs a path"), ("/unix//", "unix needs"), ("/certhash/uAA", "certhash"),
+    ("/unix/", "unix needs a path"), ("/certhash/uAA", "certhash"),
     ("/dns/a\u{1B}[31m", "dns \"a\\u{1b}[31m\""),
     ("/memory/18446744073709551616", "memory \"18446744073709551616\" is not a number of 64 bits"),
     ("/ip4/1.2.3.4/ipcidr/129", "ipcidr \"129\" is not a prefix length"),
@@ -65,26 +65,25 @@ func errorsNameThePartThatIsWrong(text: String, message: String) throws {
     #expect(error.code == .tooLong || error.code == .invalidValue)
 }
 
-@Test func binaryErrorsNameThePart() {
-    func reason(_ text: String) throws -> String {
-        let bytes = try hex(text)
-        return failure { () throws(DecodingError) in try Multiaddr(bytes: bytes) }?.description ?? "none"
-    }
-    #expect(throws: Never.self) {
-        #expect(try reason("") == "multiaddr: empty")
-        #expect(try reason("0401") == "ends too early: 4 bytes needed, 1 left")
-        #expect(try reason("84010001") == "multiaddr: protocol 132 is not known here")
-        #expect(try reason("ffffffffffffffff7f") == "multiaddr: protocol 9223372036854775807 is not known here")
-        #expect(try reason("3500") == "multiaddr dns: empty or not UTF-8")
-        #expect(try reason("3502c328") == "multiaddr dns: empty or not UTF-8")
-        #expect(try reason("3503612f62") == "multiaddr dns: a name has no slashes, spaces or control characters")
-        #expect(try reason("35fe01") == "multiaddr dns is 254 bytes long, the limit is 253")
-        #expect(try reason("2b81") == "multiaddr ipcidr: a prefix has at most 128 bits, not 129")
-        #expect(try reason("8600") == "a varint is not in its shortest form")
-        #expect(try reason("9003022f610604d2") == "multiaddr unix: a path must be the last part")
-        #expect(try reason("90030161") == "multiaddr unix: the path is not absolute")
-        #expect(try reason("90032f") != "none")
-    }
+@Test(arguments: [
+    ("", "multiaddr: empty"),
+    ("0401", "ends too early: 4 bytes needed, 1 left"),
+    ("84010001", "multiaddr: protocol 132 is not known here"),
+    ("ffffffffffffffff7f", "multiaddr: protocol 9223372036854775807 is not known here"),
+    ("3500", "multiaddr dns: empty or not UTF-8"),
+    ("3502c328", "multiaddr dns: empty or not UTF-8"),
+    ("3503612f62", "multiaddr dns: a name has no slashes, spaces or control characters"),
+    ("35fe01", "multiaddr dns is 254 bytes long, the limit is 253"),
+    ("2b81", "multiaddr ipcidr: a prefix has at most 128 bits, not 129"),
+    ("8600", "a varint is not in its shortest form"),
+    ("9003022f610604d2", "multiaddr unix: a path must be the last part"),
+    ("90030161", "multiaddr unix: the path is not absolute"),
+    ("90032f", "ends too early: 47 bytes needed, 0 left"),
+])
+func binaryErrorsNameThePart(binary: String, message: String) throws {
+    let bytes = try hex(binary)
+    let error = failure { () throws(DecodingError) in try Multiaddr(bytes: bytes) }
+    #expect(error?.description == message)
 }
 
 // go-multiaddr, TestInvalidP2PAddrBytes: a sha2-256 of 33 bytes.
@@ -108,8 +107,9 @@ func errorsNameThePartThatIsWrong(text: String, message: String) throws {
 
     let name = String(repeating: "a", count: 253)
     let long = try Multiaddr([.dns(name), .dns(name), .dns(name), .dns(name)])
-    #expect(long.bytes.count <= Multiaddr.maximumByteCount)
-    #expect(failure { () throws(MultiaddrError) in try long.encapsulating(.tcp(1)).encapsulating(.sni("ab")) } == nil)
+    #expect(long.bytes.count == Multiaddr.maximumByteCount)
+    #expect(try Multiaddr(bytes: long.bytes) == long)
+    #expect(try Multiaddr(long.description) == long)
     #expect(failure { () throws(MultiaddrError) in try long.encapsulating(.sni(name)) }?.code == .tooLong)
     #expect(failure { () throws(MultiaddrError) in try Multiaddr(long.description + "/sni/\(name)") }?.code == .tooLong)
     #expect(throws: DecodingError.tooLong(field: "multiaddr", length: 1025, limit: 1024)) {

@@ -4,7 +4,8 @@
 /// in a table. Specification: multiformats/multihash.
 @frozen
 public struct Multihash: Hashable, Sendable {
-    /// The number of a hash function in the multicodec table.
+    /// The number of a hash function in the multicodec table, under the table's name for it.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
     @frozen
     public struct Code: RawRepresentable, Hashable, Sendable {
         public let rawValue: UInt32
