@@ -1,5 +1,5 @@
-public import MartletCore
 import DequeModule
+public import MartletCore
 import Synchronization
 
 /// Threads for code that blocks: file reads, hashing, fsync.

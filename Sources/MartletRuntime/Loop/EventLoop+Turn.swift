@@ -14,7 +14,10 @@ extension EventLoop {
     /// Rounds of end-of-turn work that call for more of it, before the rest waits for the next turn.
     private static let endOfTurnRounds = 8
     /// Traffic at shorter intervals than this makes spinning worth while.
-    private static let spinWindow: Int64 = 100_000
+    private static let spinWindow: Int64 = 250_000
+    /// Spins in vain before spinning stops, and sleeps until it is tried once again.
+    private static let spinCreditLimit = 16
+    private static let spinProbeInterval = 32
     private static let trimInterval = Duration.seconds(1)
 
     func turn(mayBlock: Bool) {
@@ -61,11 +64,21 @@ extension EventLoop {
     }
 
     /// Looks for input for a short while without sleeping, giving the processor to whoever wants it. True when something
-    /// came.
+    /// came. Traffic that never comes in time is soon left to the poll.
     private func spin() -> Bool {
-        let length = configuration.spin.nanoseconds
-        guard hasRecentTraffic, length > 0 else { return false }
-        let deadline = cachedNow.nanoseconds + length
+        guard hasRecentTraffic, spinNanoseconds > 0 else { return false }
+        if spinCredit == 0 {
+            sleepsSinceSpin += 1
+            guard sleepsSinceSpin >= Self.spinProbeInterval else { return false }
+            sleepsSinceSpin = 0
+        }
+        let found = lookForInput()
+        spinCredit = found ? min(spinCredit + 4, Self.spinCreditLimit) : max(spinCredit - 1, 0)
+        return found
+    }
+
+    private func lookForInput() -> Bool {
+        let deadline = cachedNow.nanoseconds + spinNanoseconds
         let before = activity
         repeat {
             poll(UV_RUN_NOWAIT)

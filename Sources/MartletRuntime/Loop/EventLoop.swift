@@ -27,9 +27,10 @@ import Synchronization
 public final class EventLoop: TaskExecutor, @unchecked Sendable {
     /// How a loop behaves; the defaults suit a node.
     public struct Configuration: Sendable {
-        /// How long the holder of the role looks for input, yielding the processor, before it sleeps. Only after recent
-        /// traffic. Zero turns it off (battery, many processes on few cores).
-        public var spin: Duration = .microseconds(20)
+        /// How long the holder of the role looks for input, yielding the processor, before it sleeps: about as long as
+        /// waking a processor takes. Only amid traffic, and while input does come in that time. Zero turns it off (battery,
+        /// many processes on few cores).
+        public var spin: Duration = .microseconds(50)
         /// Threads that stay: one that works and one that watches it.
         public var minimumThreads = 2
         /// Threads while tasks are heavy but do not block.
@@ -100,6 +101,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var resources: [ObjectIdentifier: LoopResource] = [:]
     var lastTraffic = Instant(nanoseconds: 0)
     var hasRecentTraffic = false
+    let spinNanoseconds: Int64
+    var spinCredit = 16
+    var sleepsSinceSpin = 0
     var idleTrim: LoopTimer?
     var batch: OpaquePointer?
 
@@ -108,6 +112,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     ) throws(SocketError) {
         self.name = name
         self.configuration = configuration
+        spinNanoseconds = configuration.spin.nanoseconds
         self.receivePool = receivePool
         self.transmitPool = transmitPool
         receiveBuffer = ReceiveBuffer(pool: receivePool)

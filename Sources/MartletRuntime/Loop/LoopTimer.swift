@@ -113,10 +113,12 @@ final class TimerQueue {
         // hour ahead, which then just looks again.
         let due = first / 1_000_000 + 1
         let ahead = min(max(0, due - Int64(bitPattern: uv_now(uv))), 3_600_000)
-        uv_timer_start(handle, { handle in
-            guard let data = handle?.pointee.data else { return }
-            Unmanaged<TimerQueue>.fromOpaque(data).takeUnretainedValue().fire()
-        }, UInt64(ahead), 0)
+        uv_timer_start(
+            handle,
+            { handle in
+                guard let data = handle?.pointee.data else { return }
+                Unmanaged<TimerQueue>.fromOpaque(data).takeUnretainedValue().fire()
+            }, UInt64(ahead), 0)
     }
 
     private func fire() {

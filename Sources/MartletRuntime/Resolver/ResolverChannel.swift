@@ -33,7 +33,9 @@ final class ResolverChannel: LoopResource, @unchecked Sendable {
         guard queryCount < configuration.maximumQueries else {
             return query.fail(.tooManyQueries(limit: configuration.maximumQueries))
         }
-        if let reason = open() { return query.fail(reason == "" ? .shutDown : .failed(name: query.name, reason: reason)) }
+        if let reason = open() {
+            return query.fail(reason == "" ? .shutDown : .failed(name: query.name, reason: reason))
+        }
         queryCount += 1
         idleTimer?.cancel()
         let timer = LoopTimer(loop: loop) { [weak query] in
@@ -76,7 +78,8 @@ final class ResolverChannel: LoopResource, @unchecked Sendable {
                 .watch(descriptor, readable != 0, writable != 0)
         }
         options.sock_state_cb_data = Unmanaged.passUnretained(self).toOpaque()
-        let mask = ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB
+        let mask =
+            ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB
             | ARES_OPT_LOOKUPS
         var channel: ares_channel?
         var lookups: [CChar] = [0x66, 0x62, 0]  // "fb": the hosts file, then DNS
@@ -115,11 +118,13 @@ final class ResolverChannel: LoopResource, @unchecked Sendable {
             polls.removeValue(forKey: descriptor)?.close()
             return
         }
-        let poll = polls[descriptor] ?? PollHandle(loop: loop, descriptor: descriptor) { [unowned self] failed, events in
-            process(
-                failed || events.contains(.readable) ? descriptor : ARES_SOCKET_BAD,
-                failed || events.contains(.writable) ? descriptor : ARES_SOCKET_BAD)
-        }
+        let poll =
+            polls[descriptor]
+            ?? PollHandle(loop: loop, descriptor: descriptor) { [unowned self] failed, events in
+                process(
+                    failed || events.contains(.readable) ? descriptor : ARES_SOCKET_BAD,
+                    failed || events.contains(.writable) ? descriptor : ARES_SOCKET_BAD)
+            }
         // Without it the look-up times out.
         guard let poll else { return }
         polls[descriptor] = poll

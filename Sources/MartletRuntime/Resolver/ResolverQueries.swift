@@ -59,12 +59,14 @@ final class AddressQuery: ResolverQuery<SocketAddress>, @unchecked Sendable {
             case .ip6: AF_INET6
             }
         let ticket = Unmanaged.passRetained(Ticket(self, channel)).toOpaque()
-        ares_getaddrinfo(channel.ares, name, nil, &hints, { argument, status, _, info in
-            defer { if let info { ares_freeaddrinfo(info) } }
-            guard let (query, channel) = Ticket.take(argument, as: AddressQuery.self) else { return }
-            query.answered(status, info)
-            channel.finished(query)
-        }, ticket)
+        ares_getaddrinfo(
+            channel.ares, name, nil, &hints,
+            { argument, status, _, info in
+                defer { if let info { ares_freeaddrinfo(info) } }
+                guard let (query, channel) = Ticket.take(argument, as: AddressQuery.self) else { return }
+                query.answered(status, info)
+                channel.finished(query)
+            }, ticket)
     }
 
     private func answered(_ status: CInt, _ info: UnsafeMutablePointer<ares_addrinfo>?) {
@@ -95,11 +97,13 @@ final class TextQuery: ResolverQuery<String>, @unchecked Sendable {
     override func start(_ channel: ResolverChannel) {
         let ticket = Unmanaged.passRetained(Ticket(self, channel)).toOpaque()
         // Class IN, type TXT (RFC 1035, section 3.2).
-        ares_query(channel.ares, name, 1, 16, { argument, status, _, bytes, count in
-            guard let (query, channel) = Ticket.take(argument, as: TextQuery.self) else { return }
-            query.answered(status, UnsafePointer(bytes), count)
-            channel.finished(query)
-        }, ticket)
+        ares_query(
+            channel.ares, name, 1, 16,
+            { argument, status, _, bytes, count in
+                guard let (query, channel) = Ticket.take(argument, as: TextQuery.self) else { return }
+                query.answered(status, UnsafePointer(bytes), count)
+                channel.finished(query)
+            }, ticket)
     }
 
     private func answered(_ status: CInt, _ bytes: UnsafePointer<UInt8>?, _ count: CInt) {

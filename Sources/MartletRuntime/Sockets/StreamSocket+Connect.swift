@@ -17,7 +17,8 @@ extension StreamSocket {
     /// `SO_REUSEADDR` and `SO_REUSEPORT`, so that it may use the port of a listener (hole punching needs that).
     @discardableResult
     public static func connect(
-        loop: EventLoop, to remote: SocketAddress, from local: SocketAddress? = nil, options: StreamSocketOptions = .init(),
+        loop: EventLoop, to remote: SocketAddress, from local: SocketAddress? = nil,
+        options: StreamSocketOptions = .init(),
         completion: @escaping (Result<StreamSocket, SocketError>) -> Void
     ) -> ConnectAttempt {
         let attempt = ConnectAttempt(loop: loop, remote: remote, options: options, completion: completion)
