@@ -64,7 +64,9 @@ let package = Package(
         layer(
             "MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf],
             protos: ["envelope", "keys", "peer_record"]),
-        layer("MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque]),
+        layer(
+            "MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque],
+            protos: ["noise_payload"]),
         layer("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque, heap]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
         layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),

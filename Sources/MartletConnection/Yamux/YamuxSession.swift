@@ -198,6 +198,28 @@ public final class YamuxSession {
         if grown > 0 { budget?.release(grown) }
     }
 
+    /// Lets go of all streams without a word to anyone: the session has ended.
+    func dropStreams() {
+        for stream in streams.values {
+            stream.isForgotten = true
+            notices.remove(stream)
+            ready[Int(stream.priority.rawValue)].remove(stream)
+            releaseWindow(of: stream)
+        }
+        streams = [:]
+        recent = nil
+        body = IncomingBody()
+        queuedTotal = 0
+        inboundCount = 0
+        unacknowledgedCount = 0
+        windowTotal = 0
+    }
+
+    /// The session starts to count time.
+    func begin(now: Instant) {
+        liveness = YamuxLiveness(configuration: configuration, now: now)
+    }
+
     func randomWord() -> UInt32 { UInt32(truncatingIfNeeded: random.next()) }
 
     /// Gives back memory that a rest does not need.
