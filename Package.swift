@@ -67,7 +67,9 @@ let package = Package(
         layer(
             "MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque],
             protos: ["noise_payload"]),
-        layer("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque, heap]),
+        layer(
+            "MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque],
+            protos: ["identify", "peer_store"]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
         layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),
         layer("MartletRuntime", ["MartletCore", "CMartlet", "CLibuv", "CCares", deque, heap]),

@@ -1,0 +1,44 @@
+public import MartletCore
+public import MartletIdentity
+
+/// Why no connection to a peer could be made.
+public enum DialError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Nothing is known of where the peer is.
+    case noAddresses(PeerID?)
+    /// The address given leads back to this node.
+    case isSelf
+    /// Every address failed, each for its reason.
+    case allFailed([Failure])
+    case timedOut(Duration, [Failure])
+    /// A limit of this node, named, stands in the way.
+    case limitReached(String)
+    case cancelled
+
+    /// One address and why it did not lead to the peer.
+    public struct Failure: Hashable, Sendable {
+        public let address: Multiaddr
+        public let reason: String
+
+        public init(address: Multiaddr, reason: String) {
+            self.address = address
+            self.reason = reason
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .noAddresses(let peer?): "no address is known for \(peer)"
+        case .noAddresses(nil): "no address was given"
+        case .isSelf: "the address is this node's own"
+        case .allFailed(let failures): failures.isEmpty ? "no usable address" : Self.list(failures)
+        case .timedOut(let time, let failures):
+            "no answer within \(time)" + (failures.isEmpty ? "" : "; " + Self.list(failures))
+        case .limitReached(let name): "the limit on \(name) is reached"
+        case .cancelled: "cancelled"
+        }
+    }
+
+    private static func list(_ failures: [Failure]) -> String {
+        failures.map { "\($0.address): \($0.reason)" }.joined(separator: "; ")
+    }
+}

@@ -1,0 +1,86 @@
+public import MartletConnection
+public import MartletCore
+
+/// One stream of a peer connection, with the protocol that runs on it. Confined to the connection's loop.
+public final class PeerStream {
+    public let id: StreamID
+    public let isOutbound: Bool
+    /// The protocol agreed on; empty until then.
+    public internal(set) var protocolID = ""
+    /// The connection, while the stream lives.
+    public internal(set) weak var connection: PeerConnection?
+
+    var handler: (any StreamHandler)?
+    var negotiation: StreamNegotiation
+    var deadline: Instant?
+    var inboundSlot: String?
+    /// The handler was told before the peer agreed, because the peer is known to speak the protocol.
+    var isOpenedEarly = false
+    private(set) var isFinished = false
+    private(set) var isRemoteFinished = false
+
+    init(id: StreamID, isOutbound: Bool, connection: PeerConnection, negotiation: StreamNegotiation) {
+        self.id = id
+        self.isOutbound = isOutbound
+        self.connection = connection
+        self.negotiation = negotiation
+    }
+
+    /// The peer at the other end.
+    public var isOpen: Bool { connection != nil }
+
+    /// Queues `bytes` for sending at the end of the turn. Ignored once the stream is finished or closed.
+    public func send(_ bytes: Bytes) {
+        guard let connection, !isFinished, !bytes.isEmpty else { return }
+        connection.muxer.send(bytes, on: id)
+        connection.markActive()
+    }
+
+    /// The number of bytes queued and not yet handed to the transport.
+    public var queuedByteCount: Int { connection?.muxer.queuedByteCount(on: id) ?? 0 }
+
+    /// Above this many queued bytes, `streamWritable` will tell when the queue has drained.
+    public var sendHighWater: Int { connection?.sendHighWater ?? 0 }
+
+    /// Grants the peer `count` more bytes: call when bytes were used, not when they were received.
+    public func consumed(_ count: Int) {
+        guard let connection, count > 0 else { return }
+        connection.muxer.consumed(count, on: id, now: connection.now)
+        connection.markActive()
+    }
+
+    /// Says that nothing more will be sent.
+    public func finish() {
+        guard let connection, !isFinished else { return }
+        isFinished = true
+        connection.muxer.finish(id)
+        connection.markActive()
+    }
+
+    /// Ends both directions; the handler hears `.resetLocally`.
+    public func reset() {
+        connection?.close(self, reason: .resetLocally, resettingPeer: true)
+    }
+
+    /// Resets the stream because the peer broke the protocol.
+    public func fail(_ violation: String) {
+        connection?.close(self, reason: .protocolViolation(violation), resettingPeer: true)
+    }
+
+    public func setPriority(_ priority: StreamPriority) {
+        connection?.muxer.setPriority(priority, of: id)
+    }
+
+    /// Closes the stream with `.negotiationTimedOut` unless renewed or cleared within the connection's stream time-out.
+    public func startDeadline() { connection?.startDeadline(of: self) }
+    public func clearDeadline() { deadline = nil }
+
+    func markRemoteFinished() { isRemoteFinished = true }
+}
+
+/// Where a stream stands in agreeing on its protocol.
+enum StreamNegotiation {
+    case proposing(MultistreamDialer, proposals: [String])
+    case answering(MultistreamListener)
+    case agreed
+}

@@ -1,0 +1,69 @@
+import MartletCore
+import Testing
+
+@testable import MartletSwarm
+
+private let start = Instant(nanoseconds: 0)
+
+private func address(_ text: String) throws -> Multiaddr { try Multiaddr(text) }
+
+@Test func nearAddressesGoFirstThenTheFamiliesTakeTurns() throws {
+    let texts = [
+        "/ip4/198.51.100.1/tcp/1", "/ip4/198.51.100.2/tcp/1", "/ip6/2001:db8::1/tcp/1", "/ip4/10.0.0.1/tcp/1",
+        "/ip4/127.0.0.1/tcp/1",
+    ]
+    let sorted = AddressRace.sorted(try texts.map(address)).map(\.description)
+    #expect(sorted.prefix(2) == ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1"])
+    #expect(sorted.contains("/ip6/2001:db8::1/tcp/1"))
+}
+
+@Test func theNextAttemptWaitsAQuarterOfASecond() throws {
+    var race = AddressRace(
+        addresses: [try address("/ip4/127.0.0.1/tcp/1"), try address("/ip4/127.0.0.1/tcp/2")], now: start)
+    #expect(race.nextAttempt(now: start) != nil)
+    #expect(race.nextAttempt(now: start) == nil)
+    #expect(race.deadline == start + .milliseconds(250))
+    #expect(race.nextAttempt(now: start + .milliseconds(250)) != nil)
+    #expect(race.deadline == nil)
+}
+
+@Test func aFailureStartsTheNextAttemptAtOnce() throws {
+    var race = AddressRace(
+        addresses: [try address("/ip4/127.0.0.1/tcp/1"), try address("/ip4/127.0.0.1/tcp/2")], now: start)
+    let attempt = race.nextAttempt(now: start)
+    let first = try #require(attempt)
+    race.failed(first, reason: "refused", now: start)
+    #expect(race.nextAttempt(now: start) != nil)
+    #expect(!race.isLost)
+}
+
+@Test func aRaceIsLostWhenEveryAddressHasFailed() throws {
+    var race = AddressRace(addresses: [try address("/ip4/127.0.0.1/tcp/1")], now: start)
+    let attempt = race.nextAttempt(now: start)
+    let first = try #require(attempt)
+    race.failed(first, reason: "refused", now: start)
+    #expect(race.isLost)
+    #expect(race.failures.map(\.reason) == ["refused"])
+}
+
+@Test func aRaceIsNotLostWhileANameIsLookedUp() throws {
+    var race = AddressRace(addresses: [try address("/dns4/node.example/tcp/1")], now: start)
+    let attempt = race.nextAttempt(now: start)
+    let name = try #require(attempt)
+    race.resolvingInsteadOfRunning(name)
+    #expect(!race.isLost)
+    race.finishedResolving(now: start)
+    race.add([try address("/ip4/127.0.0.1/tcp/1")])
+    #expect(race.nextAttempt(now: start) == (try address("/ip4/127.0.0.1/tcp/1")))
+}
+
+@Test func addressesAreBoundedAndNeverTriedTwice() throws {
+    var race = AddressRace(addresses: try (1...200).map { try address("/ip4/127.0.0.1/tcp/\($0)") }, now: start)
+    race.add([try address("/ip4/127.0.0.1/tcp/1")])
+    var tried: Set<Multiaddr> = []
+    while let next = race.nextAttempt(now: start + .seconds(tried.count + 1)) {
+        #expect(tried.insert(next).inserted)
+        race.failed(next, reason: "refused", now: start + .seconds(tried.count))
+    }
+    #expect(tried.count == AddressRace.addressLimit)
+}
