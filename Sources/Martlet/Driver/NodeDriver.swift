@@ -1,0 +1,330 @@
+import CoreMetrics
+import Logging
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletRuntime
+import MartletSwarm
+import Synchronization
+
+/// Runs an engine over libuv: carries out the swarm's orders with sockets and timers.
+///
+/// The engine, and everything here that is not said to be otherwise, is confined to the home loop. Connections live on any
+/// loop; they report to the home loop, and orders for them travel to theirs.
+final class NodeDriver: @unchecked Sendable {
+    let loops: EventLoopGroup
+    let home: EventLoop
+    let engine: NodeEngine
+    let factory: ConnectionFactory
+    let logger: Logger
+    let counters = NodeCounters()
+    private let resolver: AddressResolver
+    private var timer: LoopTimer!
+    private var saveTimer: LoopTimer?
+    private var isSavePlanned = false
+    private static let saveDelay = Duration.seconds(1)
+
+    private var listeners: [StreamListener] = []
+    private var dialing: [ConnectionID: DialAttempt] = [:]
+    private var drivers: [ConnectionID: ConnectionDriver] = [:]
+    private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
+    private var lastRequest: UInt64 = 0
+    private var isDraining = false
+    private var isStopped = false
+    /// Where a dialer on a Unix socket comes from, which has no address of its own.
+    private static let unnamed: Multiaddr = {
+        guard let address = try? Multiaddr([.unix("/")]) else { preconditionFailure("a constant address") }
+        return address
+    }()
+    private let events: NodeEvents
+    private let persist: @Sendable ([(PeerID, [UInt8]?)]) -> Void
+
+    init(
+        loops: EventLoopGroup, engine: NodeEngine, resolver: Resolver, events: NodeEvents, logger: Logger,
+        persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
+    ) {
+        self.loops = loops
+        home = loops.loops[0]
+        self.engine = engine
+        factory = engine.factory
+        self.resolver = AddressResolver(resolver: resolver)
+        self.events = events
+        self.logger = logger
+        self.persist = persist
+    }
+
+    /// Runs `body` on the home loop and returns what it returns.
+    func onHome<T: Sendable>(_ body: @escaping @Sendable (NodeDriver) throws -> T) async throws -> T {
+        try await withUnsafeThrowingContinuation { continuation in
+            home.execute {
+                continuation.resume(with: Result { try body(self) })
+            }
+        }
+    }
+
+    // MARK: Listening
+
+    /// Begins to accept connections; returns the address with the port really bound.
+    func listen(at address: Multiaddr) throws -> Multiaddr {
+        guard let socketAddress = SocketAddress(address), address.isDialableStream else {
+            throw MartletError(
+                .invalidArgument, "cannot listen at \(address): only /ip4|ip6/…/tcp/… and /unix/… are supported")
+        }
+        let listener = try StreamListener.listen(loop: home, address: socketAddress) { [weak self] accepted in
+            guard let self else { return accepted.close() }
+            accept(accepted)
+        }
+        listeners.append(listener)
+        guard let bound = listener.boundAddress.multiaddr else {
+            throw MartletError(.internalError, "the bound address \(listener.boundAddress) has no multiaddr")
+        }
+        return bound
+    }
+
+    private func accept(_ accepted: AcceptedDescriptor) {
+        guard !isStopped else { return accepted.close() }
+        let address = accepted.remoteAddress.multiaddr ?? Self.unnamed
+        do {
+            let id = try engine.swarm.accepted(from: address, now: home.now)
+            let loop = loops.next()
+            let start: @Sendable () -> Void = { [self] in
+                do {
+                    let socket = try StreamSocket(loop: loop, descriptor: accepted.descriptor)
+                    run(id, .listener, address, expecting: nil, socket)
+                } catch {
+                    toHome { $0.reported(id, .closed(.transportFailed("\(error)"))) }
+                }
+            }
+            if loop.inLoop { start() } else { loop.execute(start) }
+        } catch {
+            accepted.close()
+            counters.connectionsRefused.increment()
+            logger.debug("refused a connection", metadata: ["from": "\(address)", "reason": "\(error)"])
+        }
+    }
+
+    // MARK: Connections
+
+    /// Starts a connection over a socket, on the socket's loop.
+    private func run(
+        _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, expecting: PeerID?, _ socket: StreamSocket
+    ) {
+        let loop = socket.loop
+        let connection = factory.makeConnection(
+            id, role: role, remoteAddress: address, expecting: expecting, random: .system, now: loop.now)
+        let driver = ConnectionDriver(connection: connection, socket: socket, loop: loop, counters: counters) {
+            [weak self] id, event in
+            self?.toHome { $0.reported(id, event) }
+        }
+        toHome { $0.started(driver) }
+        driver.start()
+    }
+
+    /// Runs `body` on the home loop: at once when called there.
+    private func toHome(_ body: @escaping @Sendable (NodeDriver) -> Void) {
+        if home.inLoop { body(self) } else { home.execute { body(self) } }
+    }
+
+    private func started(_ driver: ConnectionDriver) {
+        drivers[driver.id] = driver
+        counters.connectionsOpened.increment()
+        // The swarm may have changed its mind while the connection was being made.
+        if isStopped || engine.swarm.isClosing(driver.id) { order(driver) { $0.close() } }
+    }
+
+    private func reported(_ id: ConnectionID, _ event: PeerConnectionEvent) {
+        if case .closed = event {
+            drivers[id] = nil
+            counters.connectionsClosed.increment()
+        }
+        engine.swarm.connection(id, reports: event, now: home.now)
+        drain()
+    }
+
+    private func order(_ driver: ConnectionDriver?, _ body: @escaping @Sendable (ConnectionDriver) -> Void) {
+        guard let driver else { return }
+        // Never from inside the swarm's own call: a connection may report at once.
+        driver.loop.execute { body(driver) }
+    }
+
+    // MARK: Orders
+
+    /// Carries out what the swarm wants. Called after everything that it is told.
+    func drain() {
+        guard !isDraining else { return }
+        isDraining = true
+        defer { isDraining = false }
+        while let order = engine.swarm.nextOrder() { carryOut(order) }
+        if let deadline = engine.swarm.deadline, !isStopped { timer?.schedule(at: deadline) } else { timer?.cancel() }
+        if engine.swarm.hasPeerChanges, !isSavePlanned {
+            isSavePlanned = true
+            saveTimer?.schedule(at: home.now + Self.saveDelay)
+        }
+    }
+
+    /// Writes what changed about peers, all of the last second in one transaction.
+    private func savePeers() {
+        isSavePlanned = false
+        let changes = engine.swarm.takePeerChanges()
+        if !changes.isEmpty { persist(changes) }
+    }
+
+    private func carryOut(_ order: SwarmOrder) {
+        switch order {
+        case .dial(let id, let address, let expecting): dial(id, address, expecting)
+        case .resolve(let id, let address): resolve(id, address)
+        case .close(let id, let reason): close(id, reason)
+        case .retire(let id): self.order(drivers[id]) { $0.retire() }
+        case .pushIdentify(let id): self.order(drivers[id]) { $0.pushIdentify() }
+        case .completed(let request, let result): complete(request, result)
+        case .event(let event): tell(event)
+        }
+    }
+
+    private func dial(_ id: ConnectionID, _ address: Multiaddr, _ expecting: PeerID?) {
+        guard let target = SocketAddress(address) else { return failed(id, "not an address that sockets know") }
+        logger.debug("dialing", metadata: ["address": "\(address)"])
+        let attempt = DialAttempt(loop: loops.next())
+        dialing[id] = attempt
+        attempt.start(to: target) { [weak self] result in
+            guard let self else { return }
+            switch result {
+            case .success(let socket):
+                toHome { $0.dialing[id] = nil }
+                run(id, .dialer, address, expecting: expecting, socket)
+            case .failure(let error):
+                toHome { driver in
+                    guard driver.dialing.removeValue(forKey: id) != nil else { return }
+                    driver.failed(id, "\(error)")
+                }
+            }
+        }
+    }
+
+    private func failed(_ id: ConnectionID, _ reason: String) {
+        counters.dialsFailed.increment()
+        engine.swarm.dialFailed(id, reason: reason, now: home.now)
+        drain()
+    }
+
+    private func close(_ id: ConnectionID, _ reason: String) {
+        logger.debug("closing a connection", metadata: ["connection": "\(id)", "reason": "\(reason)"])
+        if let attempt = dialing.removeValue(forKey: id) {
+            attempt.cancel()
+            return failed(id, reason)
+        }
+        order(drivers[id]) { $0.close() }
+    }
+
+    private func resolve(_ id: RequestID, _ address: Multiaddr) {
+        let resolver = resolver
+        Task { [weak self, home] in
+            let result: Result<[Multiaddr], DialReason>
+            do {
+                result = .success(try await resolver.resolve(address))
+            } catch {
+                result = .failure(DialReason("\(error)"))
+            }
+            home.execute { [weak self] in
+                guard let self else { return }
+                engine.swarm.resolved(id, address, result, now: home.now)
+                drain()
+            }
+        }
+    }
+
+    private func tell(_ event: SwarmEvent) {
+        switch event {
+        case .connected(let peer, let address, let role):
+            logger.info("peer connected", metadata: ["peer": "\(peer)", "address": "\(address)"])
+            events.send(.connected(peer, address: address, isOutbound: role == .dialer))
+        case .identified(let peer, let info):
+            events.send(.identified(peer, agent: info.agentVersion, protocols: info.protocols ?? []))
+        case .disconnected(let peer, let reason):
+            logger.info("peer disconnected", metadata: ["peer": "\(peer)", "reason": "\(reason)"])
+            events.send(.disconnected(peer, reason: "\(reason)"))
+        }
+    }
+
+    // MARK: Requests
+
+    /// Sets the timer up and dials the peers that the node keeps.
+    func start(keeping peers: [Multiaddr]) {
+        timer = LoopTimer(loop: home) { [unowned self] in
+            engine.swarm.handleTimeout(now: home.now)
+            drain()
+        }
+        saveTimer = LoopTimer(loop: home) { [unowned self] in savePeers() }
+        for peer in peers { engine.swarm.keepConnected(to: peer, now: home.now) }
+        drain()
+    }
+
+    /// Finds or makes a connection. Cancelling the task gives up waiting.
+    func connect(to peer: PeerID?, at addresses: [Multiaddr]) async throws -> ConnectedPeer {
+        let request = Mutex<RequestID?>(nil)
+        return try await withTaskCancellationHandler {
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<ConnectedPeer, any Error>) in
+                home.execute {
+                    guard !self.isStopped else { return continuation.resume(throwing: MartletError.stopped) }
+                    self.lastRequest += 1
+                    let id = RequestID(rawValue: self.lastRequest)
+                    request.withLock { $0 = id }
+                    self.waiting[id] = continuation
+                    self.engine.swarm.connect(id, to: peer, at: addresses, now: self.home.now)
+                    self.drain()
+                }
+            }
+        } onCancel: {
+            home.execute {
+                guard let id = request.withLock(\.self) else { return }
+                self.engine.swarm.cancel(id, now: self.home.now)
+                self.drain()
+            }
+        }
+    }
+
+    private func complete(_ request: RequestID, _ result: Result<ConnectedPeer, DialError>) {
+        waiting.removeValue(forKey: request)?.resume(with: result.mapError { MartletError($0) as any Error })
+    }
+
+    /// The driver of the connection to use for a peer, or nil when there is none.
+    func driver(for peer: PeerID) -> ConnectionDriver? {
+        engine.swarm.connection(to: peer).flatMap { drivers[$0] }
+    }
+
+    func driver(of id: ConnectionID) -> ConnectionDriver? { drivers[id] }
+
+    var status: [PeerStatus] {
+        let now = home.now
+        return engine.swarm.connectionInfos.map { info in
+            PeerStatus(
+                peer: info.peer, address: info.remoteAddress, isOutbound: info.role == .dialer,
+                roundTrip: info.roundTrip, roundTripAge: info.roundTripAt.map { now - $0 },
+                connectedFor: now - info.establishedAt, agent: info.agentVersion, protocols: info.protocols)
+        }
+    }
+
+    // MARK: Stopping
+
+    /// Stops listening and dialing and closes every connection.
+    func stop() {
+        guard !isStopped else { return }
+        isStopped = true
+        timer?.cancel()
+        saveTimer?.cancel()
+        savePeers()
+        for listener in listeners { listener.close() }
+        listeners = []
+        for id in dialing.keys.sorted() { close(id, "the node stops") }
+        for id in drivers.keys.sorted() { order(drivers[id]) { $0.close() } }
+        for request in waiting.keys.sorted() {
+            waiting.removeValue(forKey: request)?.resume(throwing: MartletError.stopped)
+        }
+    }
+
+    var openConnectionCount: Int { drivers.count }
+}
+
+extension MartletError {
+    static var stopped: MartletError { MartletError(.nodeStopped, "the node was stopped") }
+}

@@ -1,0 +1,28 @@
+public import MartletConnection
+public import MartletCore
+public import MartletIdentity
+public import MartletSwarm
+
+/// Makes the connections of a node, all from the same identity, settings and budget. Any thread may call it.
+public struct ConnectionFactory: Sendable {
+    public let local: LocalPeer
+    let noiseIdentity: NoiseIdentity
+    let configuration: ConnectionConfiguration
+    let settings: PeerConnectionSettings
+    let budget: WindowBudget
+
+    /// A connection that is about to run over a transport just made.
+    ///
+    /// - Parameter expected: the peer that was dialed; anybody else is refused. Nil takes whoever answers.
+    public func makeConnection(
+        _ id: ConnectionID, role: ConnectionRole, remoteAddress: Multiaddr, expecting expected: PeerID?,
+        random: RandomSource, now: Instant
+    ) -> PeerConnection {
+        let muxer = SecureConnection(
+            role: role, identity: noiseIdentity, expectedPeer: expected, configuration: configuration, budget: budget,
+            random: random, now: now)
+        return PeerConnection(
+            id: id, role: role, remoteAddress: remoteAddress, muxer: muxer, sendHighWater: configuration.sendHighWater,
+            local: local, settings: settings, now: now)
+    }
+}

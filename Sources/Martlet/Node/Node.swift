@@ -1,0 +1,271 @@
+import CoreMetrics
+import MartletConnection
+public import MartletCore
+public import MartletIdentity
+import MartletRuntime
+import MartletStorage
+import MartletSwarm
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// A member of the mesh.
+///
+///     let node = try await Node.start { $0.listenAddresses = [try Multiaddr("/ip4/0.0.0.0/tcp/4001")] }
+///     node.handle("/echo/1.0.0") { stream in
+///         while let bytes = try await stream.read() { try await stream.write(bytes) }
+///         try await stream.finish()
+///     }
+///     let peer = try await node.connect(to: Multiaddr("/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…"))
+///     let stream = try await node.openStream(to: peer, protocol: "/echo/1.0.0")
+///
+/// All methods may be called from any task. A node works until `stop()`.
+public final class Node: Sendable {
+    public let peerID: PeerID
+    /// The addresses that this node accepts connections at, with the ports really bound, each ending in `/p2p/<peerID>`.
+    public let listenAddresses: [Multiaddr]
+    let driver: NodeDriver
+    let storage: NodeStorage
+    let events: NodeEvents
+    private let loops: EventLoopGroup
+    let blocking: BlockingPool
+    private let isStopped = Mutex(false)
+
+    /// Starts a node; see `NodeConfiguration` for what can be set.
+    ///
+    /// - Throws: `MartletError` when the key, the data directory or a listen address cannot be used; its message names which.
+    public static func start(_ configure: (inout NodeConfiguration) throws -> Void) async throws -> Node {
+        var configuration = NodeConfiguration()
+        try configure(&configuration)
+        return try await start(configuration)
+    }
+
+    /// Starts a node.
+    public static func start(_ configuration: NodeConfiguration) async throws -> Node {
+        let blocking = BlockingPool(threadCount: 4, queueLimit: 4096)
+        let storage = try await blocking.run { try NodeStorage.open(configuration) }
+        var loopConfiguration = EventLoop.Configuration()
+        loopConfiguration.spin = configuration.spin
+        let loops = try EventLoopGroup(
+            loopCount: configuration.loopCount ?? defaultLoopCount, configuration: loopConfiguration)
+        do {
+            return try await Node(configuration, storage, loops, blocking)
+        } catch {
+            await loops.shutdown()
+            storage.close()
+            throw error
+        }
+    }
+
+    private static var defaultLoopCount: Int {
+        min(8, max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN))))
+    }
+
+    private init(
+        _ configuration: NodeConfiguration, _ storage: NodeStorage, _ loops: EventLoopGroup, _ blocking: BlockingPool
+    ) async throws {
+        var settings = NodeEngine.Configuration()
+        if let network = configuration.network {
+            settings.network = network
+            settings.isNetworkExclusive = true
+        }
+        settings.limits = configuration.limits
+        settings.dialing = configuration.dialing
+        settings.connection = configuration.connection
+        settings.servesPerf = configuration.servesPerf
+        var random = RandomSource.system
+        let engine = NodeEngine(
+            identity: storage.identity, configuration: settings, random: &random, now: .systemNow(),
+            wallTime: .systemNow())
+        for (peer, stored) in storage.loadPeers() { engine.swarm.loadPeer(stored, of: peer) }
+        let events = NodeEvents()
+        let driver = NodeDriver(
+            loops: loops, engine: engine, resolver: Resolver(loop: loops.loops[0]), events: events,
+            logger: configuration.logger
+        ) { changes in
+            Task { try? await blocking.run { try storage.save(changes) } }
+        }
+        self.driver = driver
+        self.storage = storage
+        self.events = events
+        self.loops = loops
+        self.blocking = blocking
+        let peerID = storage.identity.peerID
+        self.peerID = peerID
+        let bound = try await Self.listen(configuration.listenAddresses, driver)
+        listenAddresses = try bound.map { try $0.encapsulating(peer: peerID) }
+        try await driver.onHome { driver in
+            driver.engine.swarm.setListenAddresses(bound)
+            driver.start(keeping: configuration.peers)
+        }
+    }
+
+    private static func listen(_ addresses: [Multiaddr], _ driver: NodeDriver) async throws -> [Multiaddr] {
+        var bound: [Multiaddr] = []
+        for address in addresses {
+            do {
+                let address = try await driver.onHome { try $0.listen(at: address.withoutPeerID) }
+                bound += ListenAddresses.expanded(address)
+            } catch let error as MartletError {
+                throw error
+            } catch {
+                throw MartletError(.systemError, "\(error)", cause: error)
+            }
+        }
+        return bound
+    }
+
+    // MARK: Peers
+
+    /// Connects to whoever is at `address`; when it ends in `/p2p/…`, only to that peer. An existing connection is used.
+    ///
+    /// - Returns: who answered.
+    /// - Throws: `MartletError` with every address tried and why it failed.
+    @discardableResult
+    public func connect(to address: Multiaddr) async throws -> PeerID {
+        try await driver.connect(to: address.peerID, at: [address]).peer
+    }
+
+    /// Connects to `peer` at any of `addresses`, or at those known from earlier.
+    @discardableResult
+    public func connect(to peer: PeerID, at addresses: [Multiaddr] = []) async throws -> PeerID {
+        try await driver.connect(to: peer, at: addresses).peer
+    }
+
+    /// Closes every connection to `peer`.
+    public func disconnect(from peer: PeerID) async throws {
+        try await driver.onHome { driver in
+            driver.engine.swarm.disconnect(peer, reason: "asked to by the application")
+            driver.drain()
+        }
+    }
+
+    /// The connections there are now.
+    public func peers() async throws -> [PeerStatus] {
+        try await driver.onHome { $0.status }
+    }
+
+    /// Connections made and lost from now on. Ends when the node stops.
+    public func subscribeToEvents() -> AsyncStream<NodeEvent> { events.subscribe() }
+
+    /// Measures the round trip to `peer` `count` times, one after the other.
+    ///
+    /// - Throws: `MartletError` when the peer is not reached or the stream ends.
+    public func ping(_ peer: PeerID, count: Int = 1, each: (@Sendable (Duration) -> Void)? = nil) async throws
+        -> [Duration]
+    {
+        let connection = try await connectionDriver(for: peer)
+        let run = PingRun(count: count, each: each)
+        return try await withTaskCancellationHandler {
+            try await withUnsafeThrowingContinuation { continuation in
+                connection.loop.execute { run.start(on: connection, continuation) }
+            }
+        } onCancel: {
+            connection.loop.execute { run.cancel() }
+        }
+    }
+
+    // MARK: Streams
+
+    /// Opens a stream to `peer`, connecting first when need be (to an address known from earlier).
+    ///
+    /// - Throws: `MartletError`: `.protocolNotSupported` when the peer does not serve `protocolID`.
+    public func openStream(to peer: PeerID, protocol protocolID: String) async throws -> MeshStream {
+        let connection = try await connectionDriver(for: peer)
+        let bridge = StreamBridge(loop: connection.loop)
+        driver.counters.streamsOpened.increment()
+        do {
+            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
+                connection.loop.execute {
+                    do {
+                        bridge.attach(try connection.openStream([protocolID], handler: bridge))
+                        bridge.waitUntilOpen(continuation)
+                    } catch {
+                        continuation.resume(throwing: error)
+                    }
+                }
+            }
+        } catch let reason as StreamCloseReason {
+            throw MartletError(reason)
+        } catch let error as StreamOpenError {
+            throw MartletError(.limitReached, "\(error)", cause: error)
+        }
+        return MeshStream(peer: peer, protocolID: protocolID, bridge: bridge)
+    }
+
+    /// Serves `protocolID` from now on: `body` runs for every stream that a peer opens, each in a task of its own that may
+    /// block or take as long as it likes. When it returns or throws, the stream is finished or reset.
+    ///
+    /// - Parameter streamLimit: inbound streams of this protocol on one connection at a time; more are refused.
+    public func handle(
+        _ protocolID: String, streamLimit: Int = 256, _ body: @escaping @Sendable (MeshStream) async throws -> Void
+    ) {
+        driver.engine.local.protocols.register(
+            protocolID,
+            .init(streamLimit: streamLimit) { connection in
+                guard let driver = connection.owner as? ConnectionDriver, let peer = connection.remote?.peerID else {
+                    preconditionFailure("a stream came in on a connection without driver or peer")
+                }
+                return StreamBridge(loop: driver.loop) { bridge in
+                    let stream = MeshStream(peer: peer, protocolID: protocolID, bridge: bridge)
+                    Task(executorPreference: driver.loop) {
+                        do {
+                            try await body(stream)
+                            try await stream.finish()
+                        } catch {
+                            stream.reset()
+                        }
+                    }
+                }
+            })
+        announceProtocols()
+    }
+
+    /// Serves `protocolID` no longer; streams that are open go on.
+    public func stopHandling(_ protocolID: String) {
+        driver.engine.local.protocols.unregister(protocolID)
+        announceProtocols()
+    }
+
+    private func announceProtocols() {
+        driver.home.execute { [driver] in
+            driver.engine.swarm.pushIdentify()
+            driver.drain()
+        }
+    }
+
+    /// An executor on which a task runs beside the network: without a change of thread between receiving and handling.
+    /// For code that answers messages quickly, as `Task(executorPreference: node.executor)`.
+    public var executor: any TaskExecutor { driver.home }
+
+    func connectionDriver(for peer: PeerID) async throws -> ConnectionDriver {
+        if let connection = try await driver.onHome({ $0.driver(for: peer) }) { return connection }
+        let connected = try await driver.connect(to: peer, at: [])
+        guard let connection = try await driver.onHome({ $0.driver(of: connected.connection) ?? $0.driver(for: peer) })
+        else { throw MartletError(.notConnected, "the connection to \(peer) closed at once") }
+        return connection
+    }
+
+    // MARK: Stopping
+
+    /// Closes every connection in order, stops listening and gives all resources back. Further calls fail.
+    public func stop() async {
+        let isFirst = isStopped.withLock { stopped in
+            defer { stopped = true }
+            return !stopped
+        }
+        guard isFirst else { return }
+        try? await driver.onHome { $0.stop() }
+        // Goodbyes take a round trip at most; a peer that does not answer is not waited for.
+        for _ in 0..<40 {
+            let open = (try? await driver.onHome { $0.openConnectionCount }) ?? 0
+            if open == 0 { break }
+            try? await Task.sleep(for: .milliseconds(25))
+        }
+        events.finish()
+        await loops.shutdown()
+        storage.close()
+    }
+}

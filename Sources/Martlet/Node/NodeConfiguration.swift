@@ -1,0 +1,37 @@
+public import Logging
+public import MartletConnection
+public import MartletCore
+public import MartletIdentity
+public import MartletSwarm
+
+/// How a node is set up. Everything has a default that suits a program on one machine.
+public struct NodeConfiguration: Sendable {
+    /// Who the node is. Nil takes the key in the data directory, or makes one there; without a data directory, a fresh one.
+    public var identity: KeyPair?
+    /// Where the node keeps its key, its peers and its index of shared files. Nil keeps nothing.
+    public var dataDirectory: String?
+    /// The passphrase of the key file, when it has one.
+    public var passphrase: String?
+    /// Addresses to accept connections at, such as `/ip4/0.0.0.0/tcp/4001`. Port 0 takes a free one.
+    public var listenAddresses: [Multiaddr] = []
+    /// Peers to stay connected to, as addresses; with `/p2p/…` at the end only that peer is accepted.
+    public var peers: [Multiaddr] = []
+    /// The name of the mesh. When it is set, peers that name another are sent away; when nil, everybody is welcome.
+    public var network: String?
+    /// Event loops to spread connections over; nil takes one for each core, at most 8.
+    public var loopCount: Int?
+    /// How long a loop that just had work keeps looking for more before it sleeps. It saves the time that waking a processor
+    /// takes (about 20 µs), and costs that much of a core; zero on machines that run many nodes.
+    public var spin: Duration = .microseconds(20)
+    public var limits = SwarmLimits()
+    public var dialing = DialSettings()
+    public var connection = ConnectionConfiguration()
+    /// Whether peers may measure throughput with the perf protocol.
+    public var servesPerf = false
+    public var logger: Logger
+
+    public init() {
+        logger = Logger(label: "martlet")
+        logger.logLevel = .warning
+    }
+}
