@@ -19,7 +19,7 @@ export SWIFT_BACKTRACE=enable=no
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}
 
 swift build -c release --sanitize=address -Xswiftc -sanitize=fuzzer -Xswiftc -enforce-exclusivity=checked
-binaries=$(swift build -c release --sanitize=address --show-bin-path)
+binaries=.build/release
 
 failed=()
 for target in "${targets[@]}"; do
