@@ -44,28 +44,20 @@ import Testing
     #expect(seen == nil)
 }
 
-@Test func blocksMayBeLetGoOnAnotherThread() async {
+@Test func blocksWanderBetweenThreads() async {
     let pool = BufferPool(blockSize: 1000, idleLimit: 1000)
     await withTaskGroup(of: Void.self) { group in
         for seed in 0..<8 {
-            group.addTask {
-                var held: [Bytes] = []
-                for step in 0..<200 {
-                    let block = pool.take()
-                    block.mutableBytes.initializeMemory(as: UInt8.self, repeating: UInt8(seed))
-                    held.append(block.slice(0..<1000))
-                    if step % 3 == 0 {
-                        let given = held.removeFirst()
-                        // Another task drops the last slice.
-                        Task.detached { #expect(given.withUnsafeBytes { $0.allSatisfy { $0 == UInt8(seed) } }) }
-                    }
-                }
-                for slice in held { #expect(slice.withUnsafeBytes { $0.allSatisfy { $0 == UInt8(seed) } }) }
+            for _ in 0..<50 {
+                let block = pool.take()
+                block.mutableBytes.initializeMemory(as: UInt8.self, repeating: UInt8(seed))
+                let slice = block.slice(0..<1000)
+                // Another thread drops the last slice.
+                group.addTask { #expect(slice.withUnsafeBytes { $0.allSatisfy { $0 == UInt8(seed) } }) }
             }
         }
     }
-    // Nothing is held any more, except by detached tasks still to run; each block returned at most once.
-    #expect(pool.idleCount <= 1000)
+    #expect(pool.idleCount > 0 && pool.idleCount <= 400)
 }
 
 @Test func aBlockLetGoOnAnotherThreadIsTakenAgain() {

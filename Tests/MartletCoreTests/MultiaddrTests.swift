@@ -78,6 +78,8 @@ func errorsNameThePartThatIsWrong(text: String, message: String) throws {
     ("8600", "a varint is not in its shortest form"),
     ("9003022f610604d2", "multiaddr unix: a path must be the last part"),
     ("90030161", "multiaddr unix: the path is not absolute"),
+    ("a5030a1a080102030405060708", "multiaddr p2p: a multihash that no peer has"),
+    ("a5032d002b" + String(repeating: "07", count: 43), "multiaddr p2p: a multihash that no peer has"),
     ("90032f", "ends too early: 47 bytes needed, 0 left"),
 ])
 func binaryErrorsNameThePart(binary: String, message: String) throws {

@@ -137,6 +137,13 @@ private func name(_ value: RawSpan, _ code: Multiaddr.ProtocolCode) throws(Decod
 }
 
 private func multihash(_ value: RawSpan, _ code: Multiaddr.ProtocolCode) throws(DecodingError) -> [UInt8] {
-    do throws(DecodingError) { _ = try Multihash(bytes: value) } catch { throw invalidValue(code, error.description) }
+    let hash: Multihash
+    do throws(DecodingError) { hash = try Multihash(bytes: value) } catch {
+        throw invalidValue(code, error.description)
+    }
+    // libp2p/specs, peer-ids: a key of up to 42 bytes as it is, else its SHA-256. Nothing else has a text form.
+    let isPeerID =
+        hash.code == .identity && hash.digestByteCount <= 42 || hash.code == .sha2_256 && hash.digestByteCount == 32
+    guard code != .p2p || isPeerID else { throw invalidValue(code, "a multihash that no peer has") }
     return value.withUnsafeBytes { Array($0) }
 }

@@ -153,6 +153,7 @@ public struct Multihash: Hashable, Sendable {
         withDigest { output.append(contentsOf: $0) }
     }
 
+    @inlinable
     public static func == (left: Multihash, right: Multihash) -> Bool {
         guard left.code == right.code else { return false }
         switch (left.storage, right.storage) {
