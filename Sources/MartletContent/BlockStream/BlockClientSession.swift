@@ -95,6 +95,17 @@ public struct BlockClientSession: Sendable {
         return BlockStream.Request.cancel(id: id).encoded
     }
 
+    /// Whether something is still to come of a request.
+    public func isOutstanding(_ id: UInt32) -> Bool { outstanding.contains { $0.id == id } }
+
+    /// The leaves of a request that are still to come, by their indices.
+    func unansweredLeaves(of id: UInt32) -> [UInt64] {
+        guard let request = outstanding.first(where: { $0.id == id }), case .leaves(let leaves) = request.content else {
+            return []
+        }
+        return leaves[Int(request.position)...].map(\.index)
+    }
+
     private mutating func newID() -> UInt32 {
         precondition(canRequest, "\(outstanding.count) requests are outstanding")
         repeat {

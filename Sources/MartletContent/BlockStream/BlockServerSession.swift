@@ -22,6 +22,8 @@ public struct BlockServerSession: Sendable {
         var left: UInt64
         /// For leaves, the range that is being handed out.
         var rangeIndex = 0
+        /// Some of that range has been handed out, but not all.
+        var isInsideRange = false
         var isCancelled = false
     }
 
@@ -119,13 +121,44 @@ public struct BlockServerSession: Sendable {
             let taken = range.lowerBound..<range.lowerBound + count
             var rest = ranges
             rest[head.rangeIndex] = taken.upperBound..<range.upperBound
-            if taken.upperBound == range.upperBound { pending[0].rangeIndex += 1 }
+            pending[0].isInsideRange = taken.upperBound < range.upperBound
+            if !pending[0].isInsideRange { pending[0].rangeIndex += 1 }
             pending[0].request = .leaves(id: id, root: root, ranges: rest)
             advance(count)
             return .leaves(id: id, position: head.position, root: root, indices: taken)
         case .cancel:
             drop()
             return next(maximum: maximum)
+        }
+    }
+
+    /// What a driver learns of leaves that it was given: none of their kind will be found.
+    public enum Extent: Sendable {
+        /// The rest of the range lies beyond the file.
+        case range
+        /// The file itself cannot be had.
+        case request
+    }
+
+    /// Takes out what is left of the request that was handed out last, or of its range, and returns how many leaves that
+    /// are, so that one header answers for all.
+    public mutating func takeRest(of id: UInt32, _ extent: Extent) -> UInt64 {
+        guard let head = pending.first, head.request.id == id, case .leaves(_, let root, var ranges) = head.request
+        else { return 0 }
+        switch extent {
+        case .request:
+            drop()
+            return head.left
+        case .range:
+            // A range that was handed out whole has been passed already.
+            let range = ranges[head.rangeIndex]
+            guard head.isInsideRange else { return 0 }
+            ranges[head.rangeIndex] = range.upperBound..<range.upperBound
+            pending[0].request = .leaves(id: id, root: root, ranges: ranges)
+            pending[0].rangeIndex += 1
+            pending[0].isInsideRange = false
+            advance(range.upperBound - range.lowerBound)
+            return range.upperBound - range.lowerBound
         }
     }
 

@@ -2,7 +2,7 @@ import MartletCore
 import MartletIdentity
 
 /// The order in which the inner nodes of a graph are sent: breadth first from the root, each once, where it first occurs.
-struct StructureWalk {
+struct StructureWalk: Sendable {
     private var queue: [Digest] = []
     private var index = 0
     private var seen: Set<Digest> = []

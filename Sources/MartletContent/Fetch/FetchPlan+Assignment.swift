@@ -29,7 +29,10 @@ extension FetchPlan {
 
     /// Asks for one run of missing leaves. False when there is no room or nothing to ask for.
     private mutating func askForMissing(_ index: Int, _ now: Instant) -> Bool {
-        guard missingCount > 0 else { return false }
+        // Leaves of a few bytes would fill a window with more of them than is worth keeping track of.
+        guard missingCount > 0, peers[index].outstanding.count < configuration.maximumOutstandingLeaves else {
+            return false
+        }
         let room = window(index) - peers[index].outstandingByteCount
         let batch = min(configuration.batchByteCount, max(window(index) / 4, sizes[0]))
         // Few large requests rather than one for every leaf that arrives.
@@ -45,7 +48,9 @@ extension FetchPlan {
             guard leaves[leaf] == .missing, !peers[index].lacking.contains(leaf) else {
                 if run.isEmpty { continue } else { break }
             }
-            guard run.isEmpty || byteCount + sizes[leaf] <= batch else { break }
+            guard run.isEmpty || byteCount + sizes[leaf] <= batch, run.count < configuration.maximumBatchLeaves else {
+                break
+            }
             run.append(leaf)
             byteCount += sizes[leaf]
         }

@@ -10,6 +10,10 @@ extension FetchPlan {
         public var windowDuration = Duration.milliseconds(400)
         /// The most that one request asks for: small enough to be cancelled or given to others.
         public var batchByteCount = 4 << 20
+        /// The same in leaves.
+        public var maximumBatchLeaves = 256
+        /// The most leaves that a peer is asked for ahead, however small they are.
+        public var maximumOutstandingLeaves = 768
         /// A peer from which nothing came for this long, while others could be asked, is dropped.
         public var stallTimeout = Duration.seconds(5)
         /// The same for the only peer.

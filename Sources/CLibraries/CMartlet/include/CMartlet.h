@@ -2,6 +2,8 @@
 // C that Swift cannot express: thread-locals, GNU extensions and macros with arguments. Each function says why it is here.
 #include <stddef.h>
 #include <stdint.h>
+
+#include "files.h"
 // No system header that declares types which Swift gets from its own C library module: they would belong to this one.
 
 /// The event loop whose role the calling thread holds, or NULL. A thread-local must live in a C target: in a header

@@ -1,0 +1,75 @@
+public import MartletCore
+
+/// A peer to fetch from: a name for people, and how to open a `/martlet/blocks/1` stream to it.
+public struct FetchSource: Sendable {
+    public let name: String
+    /// Opens a new stream. Must end soon when its task is cancelled.
+    public let openStream: @Sendable () async throws -> any ByteStream
+
+    public init(name: String, openStream: @escaping @Sendable () async throws -> any ByteStream) {
+        self.name = name
+        self.openStream = openStream
+    }
+}
+
+/// What can be chosen for a fetch.
+public struct FetchOptions: Sendable {
+    /// Writes over a file that exists.
+    public var replacesExisting = false
+    /// Waits at the end until everything is on the disk, and has the system begin writing before. Without it the file is
+    /// complete and verified as well, but a power failure soon after may take it away.
+    public var syncsToDisk = true
+    public var plan = FetchPlan.Configuration()
+    public var limits = BlockStream.Limits()
+    public var graphLimits = GraphLimits()
+    /// Leaves that have arrived and are being verified and written, in bytes; beyond it nothing more is read.
+    public var workByteCount = 32 << 20
+    /// Connections to one peer that may fail in a row before it is given up.
+    public var maximumAttempts = 5
+    /// The pause after the first failed connection; it doubles.
+    public var retryPause = Duration.milliseconds(250)
+    /// How often `progress` is told.
+    public var progressInterval = Duration.milliseconds(250)
+
+    public init() {}
+}
+
+/// What happens during a fetch, for showing and for logs.
+public enum FetchEvent: Sendable {
+    /// The graph is known. `notedLeafCount` leaves were left by an earlier run and are verified again.
+    case planned(byteCount: UInt64?, leafCount: Int, notedLeafCount: Int)
+    case connected(peer: String)
+    case progress(FetchProgress)
+    /// The peer sent a leaf with other content than its hash says, and is not used again in this fetch.
+    case corruptLeaf(peer: String, leaf: Int)
+    /// The peer is not used for now, or, when the reason is final, not again.
+    case dropped(peer: String, FetchPlan.DropReason)
+    /// All leaves are verified; the file is being synced and renamed.
+    case verified
+}
+
+/// A file that was fetched.
+public struct FetchResult: Sendable {
+    public let root: CID
+    /// Where the file is.
+    public let path: String
+    public let byteCount: UInt64
+    /// Taken from an earlier run.
+    public let resumedByteCount: UInt64
+    /// From which peers how much came that proved right.
+    public let peers: [(name: String, byteCount: UInt64)]
+    public let manifest: Manifest
+    /// The file as it was written.
+    public let identity: FileIdentity
+
+    /// The layout of the graph; nil when its leaves are not of one size.
+    public var layout: FileLayout? {
+        if manifest.leaves.count == 1 {
+            // One leaf fits any layout whose leaves are large enough.
+            return try? FileLayout(leafByteCount: max(FileLayout().leafByteCount, Int(byteCount)))
+        }
+        guard case .regular(let size, let last, _) = FetchPlan.LeafSizes(manifest), last <= size else { return nil }
+        let links = manifest.nodes.first.flatMap { try? DAGNode(bytes: $0.block.span).links.count } ?? 174
+        return FileLayout(unchecked: size, maximumLinkCount: max(2, links))
+    }
+}
