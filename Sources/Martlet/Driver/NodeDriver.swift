@@ -33,7 +33,7 @@ final class NodeDriver: @unchecked Sendable {
     private var isStopped = false
     /// Where a dialer on a Unix socket comes from, which has no address of its own.
     private static let unnamed: Multiaddr = {
-        guard let address = try? Multiaddr([.unix("/")]) else { preconditionFailure("a constant address") }
+        guard let address = try? Multiaddr([.unix("/unnamed")]) else { preconditionFailure("a constant address") }
         return address
     }()
     private let events: NodeEvents
@@ -56,9 +56,10 @@ final class NodeDriver: @unchecked Sendable {
     /// Runs `body` on the home loop and returns what it returns.
     func onHome<T: Sendable>(_ body: @escaping @Sendable (NodeDriver) throws -> T) async throws -> T {
         try await withUnsafeThrowingContinuation { continuation in
-            home.execute {
+            let isAccepted = home.execute {
                 continuation.resume(with: Result { try body(self) })
             }
+            if !isAccepted { continuation.resume(throwing: MartletError.stopped) }
         }
     }
 
@@ -264,7 +265,7 @@ final class NodeDriver: @unchecked Sendable {
         let request = Mutex<RequestID?>(nil)
         return try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<ConnectedPeer, any Error>) in
-                home.execute {
+                let isAccepted = home.execute {
                     guard !self.isStopped else { return continuation.resume(throwing: MartletError.stopped) }
                     self.lastRequest += 1
                     let id = RequestID(rawValue: self.lastRequest)
@@ -273,6 +274,7 @@ final class NodeDriver: @unchecked Sendable {
                     self.engine.swarm.connect(id, to: peer, at: addresses, now: self.home.now)
                     self.drain()
                 }
+                if !isAccepted { continuation.resume(throwing: MartletError.stopped) }
             }
         } onCancel: {
             home.execute {
@@ -307,12 +309,13 @@ final class NodeDriver: @unchecked Sendable {
     // MARK: Stopping
 
     /// Stops listening and dialing and closes every connection.
-    func stop() {
-        guard !isStopped else { return }
+    ///
+    /// - Returns: what is still to be written about peers.
+    func stop() -> [(PeerID, [UInt8]?)] {
+        guard !isStopped else { return [] }
         isStopped = true
         timer?.cancel()
         saveTimer?.cancel()
-        savePeers()
         for listener in listeners { listener.close() }
         listeners = []
         for id in dialing.keys.sorted() { close(id, "the node stops") }
@@ -320,6 +323,7 @@ final class NodeDriver: @unchecked Sendable {
         for request in waiting.keys.sorted() {
             waiting.removeValue(forKey: request)?.resume(throwing: MartletError.stopped)
         }
+        return engine.swarm.takePeerChanges()
     }
 
     var openConnectionCount: Int { drivers.count }

@@ -95,7 +95,8 @@ public final class Node: Sendable {
         let peerID = storage.identity.peerID
         self.peerID = peerID
         let bound = try await Self.listen(configuration.listenAddresses, driver)
-        listenAddresses = try bound.map { try $0.encapsulating(peer: peerID) }
+        // A Unix path takes the rest of an address, so nothing can follow it.
+        listenAddresses = bound.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
         try await driver.onHome { driver in
             driver.engine.swarm.setListenAddresses(bound)
             driver.start(keeping: configuration.peers)
@@ -160,7 +161,8 @@ public final class Node: Sendable {
         let run = PingRun(count: count, each: each)
         return try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { continuation in
-                connection.loop.execute { run.start(on: connection, continuation) }
+                let isAccepted = connection.loop.execute { run.start(on: connection, continuation) }
+                if !isAccepted { continuation.resume(throwing: MartletError.stopped) }
             }
         } onCancel: {
             connection.loop.execute { run.cancel() }
@@ -178,7 +180,7 @@ public final class Node: Sendable {
         driver.counters.streamsOpened.increment()
         do {
             try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<Void, any Error>) in
-                connection.loop.execute {
+                let isAccepted = connection.loop.execute {
                     do {
                         bridge.attach(try connection.openStream([protocolID], handler: bridge))
                         bridge.waitUntilOpen(continuation)
@@ -186,6 +188,7 @@ public final class Node: Sendable {
                         continuation.resume(throwing: error)
                     }
                 }
+                if !isAccepted { continuation.resume(throwing: MartletError.stopped) }
             }
         } catch let reason as StreamCloseReason {
             throw MartletError(reason)
@@ -257,7 +260,7 @@ public final class Node: Sendable {
             return !stopped
         }
         guard isFirst else { return }
-        try? await driver.onHome { $0.stop() }
+        let changes = (try? await driver.onHome { $0.stop() }) ?? []
         // Goodbyes take a round trip at most; a peer that does not answer is not waited for.
         for _ in 0..<40 {
             let open = (try? await driver.onHome { $0.openConnectionCount }) ?? 0
@@ -266,6 +269,9 @@ public final class Node: Sendable {
         }
         events.finish()
         await loops.shutdown()
+        // Writes that are under way end before the database closes.
+        try? await blocking.run { [storage] in try storage.save(changes) }
+        await blocking.shutdown()
         storage.close()
     }
 }

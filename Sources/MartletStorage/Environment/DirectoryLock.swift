@@ -28,6 +28,9 @@ struct DirectoryLock: ~Copyable {
         descriptor = file
     }
 
+    /// Gives the directory back before the value goes: the database was closed.
+    func release() { flock(descriptor, LOCK_UN) }
+
     deinit {
         // Closing the only descriptor of the open file drops the lock.
         close(descriptor)

@@ -76,6 +76,7 @@ public final class StorageEnvironment: @unchecked Sendable {
             defer { idle = [] }; return idle
         }) { mdb_txn_abort(reader.pointer) }
         mdb_env_close(database)
+        lock.release()
     }
 
     /// How large the map is and how much of it is in use, in bytes.

@@ -1,0 +1,263 @@
+import Logging
+import Martlet
+import MartletCore
+import MartletIdentity
+import Testing
+
+/// Nodes over real sockets on the loopback interface.
+struct NodePair {
+    let a: Node
+    let b: Node
+
+    init(_ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) async throws {
+        b = try await Self.node(configure)
+        a = try await Self.node(configure)
+    }
+
+    static func node(_ configure: (inout NodeConfiguration) -> Void = { _ in }) async throws -> Node {
+        try await Node.start { configuration in
+            configuration.listenAddresses = [try Multiaddr("/ip4/127.0.0.1/tcp/0")]
+            configuration.loopCount = 2
+            configure(&configuration)
+        }
+    }
+
+    func connect() async throws {
+        try await a.connect(to: b.listenAddresses[0])
+    }
+
+    func stop() async {
+        await a.stop()
+        await b.stop()
+    }
+}
+
+private func serveEcho(_ node: Node) {
+    node.handle("/echo/1") { stream in
+        while let bytes = try await stream.read() { try await stream.write(bytes) }
+    }
+}
+
+@Test func nodesConnectAndKnowEachOther() async throws {
+    let pair = try await NodePair()
+    try await pair.connect()
+    #expect(try await pair.a.peers().map(\.peer) == [pair.b.peerID])
+    let times = try await pair.a.ping(pair.b.peerID, count: 3)
+    #expect(times.count == 3)
+    #expect(try await pair.b.peers().map(\.peer) == [pair.a.peerID])
+    await pair.stop()
+}
+
+@Test func anEchoOfManyMegabytesIsExact() async throws {
+    let pair = try await NodePair()
+    serveEcho(pair.b)
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+    let total = 8 << 20
+    let writer = Task {
+        var random = RandomSource(seed: 5)
+        var sent = 0
+        while sent < total {
+            let size = min(total - sent, Int.random(in: 1...200_000, using: &random))
+            try await stream.write(Bytes((0..<size).map { UInt8(truncatingIfNeeded: (sent + $0) &* 31) }))
+            sent += size
+        }
+        try await stream.finish()
+    }
+    var received = 0
+    var isExact = true
+    while let bytes = try await stream.read() {
+        bytes.withUnsafeBytes { buffer in
+            for (index, byte) in buffer.enumerated() where byte != UInt8(truncatingIfNeeded: (received + index) &* 31) {
+                isExact = false
+            }
+        }
+        received += bytes.count
+    }
+    try await writer.value
+    #expect(received == total)
+    #expect(isExact)
+    await pair.stop()
+}
+
+@Test func manyStreamsAtOnceKeepTheirBytesApart() async throws {
+    let pair = try await NodePair()
+    serveEcho(pair.b)
+    try await pair.connect()
+    try await withThrowingTaskGroup(of: Bool.self) { group in
+        for index in 0..<100 {
+            group.addTask {
+                let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+                let message = [UInt8](repeating: UInt8(index), count: 10_000 + index)
+                try await stream.write(Bytes(message))
+                try await stream.finish()
+                let answer = try await stream.read(exactly: message.count)
+                let end = try await stream.read()
+                return answer == message && end == nil
+            }
+        }
+        for try await isExact in group { #expect(isExact) }
+    }
+    await pair.stop()
+}
+
+@Test func aProtocolNotServedIsATypedError() async throws {
+    let pair = try await NodePair()
+    try await pair.connect()
+    let error = await #expect(throws: MartletError.self) {
+        try await pair.a.openStream(to: pair.b.peerID, protocol: "/nobody/1")
+    }
+    #expect(error?.code == .protocolNotSupported)
+    await pair.stop()
+}
+
+@Test func dialingTheWrongPeerNamesBoth() async throws {
+    let pair = try await NodePair()
+    let stranger = KeyPair.generate().peerID
+    let address = try pair.b.listenAddresses[0].withoutPeerID.encapsulating(peer: stranger)
+    let error = await #expect(throws: MartletError.self) { try await pair.a.connect(to: address) }
+    #expect(error?.message.contains("\(stranger)") == true)
+    #expect(error?.message.contains("\(pair.b.peerID)") == true)
+    await pair.stop()
+}
+
+@Test func aPortInUseIsNamed() async throws {
+    let node = try await NodePair.node()
+    let taken = node.listenAddresses[0].withoutPeerID
+    let error = await #expect(throws: MartletError.self) {
+        try await Node.start { $0.listenAddresses = [taken] }
+    }
+    #expect(error?.message.contains("127.0.0.1:\(taken.port ?? 0)") == true)
+    await node.stop()
+}
+
+@Test func aDialNobodyAnswersSaysWhy() async throws {
+    let node = try await NodePair.node()
+    let error = await #expect(throws: MartletError.self) {
+        try await node.connect(to: Multiaddr("/ip4/127.0.0.1/tcp/1"))
+    }
+    #expect(error?.code == .dialFailed)
+    #expect(error?.message.contains("refused") == true)
+    await node.stop()
+}
+
+@Test func aSlowReaderSlowsItsWriterAndLosesNothing() async throws {
+    let pair = try await NodePair()
+    pair.b.handle("/slow/1") { stream in
+        try await Task.sleep(for: .milliseconds(500))
+        var total = 0
+        while let bytes = try await stream.read() { total += bytes.count }
+        try await stream.write(Bytes(utf8: "\(total)"))
+    }
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/slow/1")
+    let block = Bytes([UInt8](repeating: 1, count: 65_536))
+    for _ in 0..<200 { try await stream.write(block) }
+    try await stream.finish()
+    let answer = try #require(try await stream.read())
+    #expect(String(decoding: answer.array, as: UTF8.self) == "\(200 * 65_536)")
+    await pair.stop()
+}
+
+@Test func aResetEndsTheOtherSideWithAnError() async throws {
+    let pair = try await NodePair()
+    pair.b.handle("/reset/1") { stream in
+        _ = try await stream.read()
+        throw MartletError(.internalError, "the handler gives up")
+    }
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/reset/1")
+    try await stream.write(Bytes([1]))
+    let error = await #expect(throws: MartletError.self) { try await stream.read() }
+    #expect(error?.code == .streamReset)
+    await pair.stop()
+}
+
+@Test func aBlockedHandlerStallsNobodyElse() async throws {
+    let pair = try await NodePair()
+    serveEcho(pair.b)
+    pair.b.handle("/block/1") { _ in BlockingNap.sleep(seconds: 2) }
+    try await pair.connect()
+    for _ in 0..<3 {
+        let blocked = try await pair.a.openStream(to: pair.b.peerID, protocol: "/block/1")
+        try await blocked.write(Bytes([1]))
+    }
+    let clock = ContinuousClock()
+    let start = clock.now
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+    try await stream.write(Bytes([7]))
+    #expect(try await stream.read(exactly: 1) == [7])
+    // Not a measurement: the handlers above are still asleep.
+    #expect(clock.now - start < .seconds(2))
+    await pair.stop()
+}
+
+@Test func eventsTellOfConnectionsMadeAndLost() async throws {
+    let pair = try await NodePair()
+    var events = pair.a.subscribeToEvents().makeAsyncIterator()
+    try await pair.connect()
+    guard case .connected(pair.b.peerID, _, true)? = await events.next() else {
+        Issue.record("no connected event")
+        return
+    }
+    await pair.b.stop()
+    while let event = await events.next() {
+        if case .disconnected(let peer, _) = event {
+            #expect(peer == pair.b.peerID)
+            break
+        }
+    }
+    #expect(try await pair.a.peers().isEmpty)
+    await pair.a.stop()
+}
+
+@Test func aCancelledReadReturnsAtOnce() async throws {
+    let pair = try await NodePair()
+    serveEcho(pair.b)
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+    let reader = Task { try await stream.read() }
+    try await Task.sleep(for: .milliseconds(50))
+    reader.cancel()
+    await #expect(throws: CancellationError.self) { try await reader.value }
+    // The stream itself goes on.
+    try await stream.write(Bytes([9]))
+    #expect(try await stream.read(exactly: 1) == [9])
+    await pair.stop()
+}
+
+@Test func aStoppedNodeRefusesWork() async throws {
+    let pair = try await NodePair()
+    await pair.a.stop()
+    let error = await #expect(throws: (any Error).self) { try await pair.a.connect(to: pair.b.listenAddresses[0]) }
+    #expect(error != nil)
+    await pair.b.stop()
+}
+
+@Test func peersAndKeySurviveARestart() async throws {
+    let directory = TemporaryDirectory()
+    let other = try await NodePair.node()
+    let first = try await NodePair.node { $0.dataDirectory = directory.path }
+    try await first.connect(to: other.listenAddresses[0])
+    _ = try await first.ping(other.peerID)
+    await first.stop()
+    let second = try await NodePair.node { $0.dataDirectory = directory.path }
+    #expect(second.peerID == first.peerID)
+    // The address is remembered, so the peer id alone is enough.
+    try await second.connect(to: other.peerID)
+    await second.stop()
+    await other.stop()
+}
+
+@Test func nodesTalkOverAUnixSocket() async throws {
+    let directory = TemporaryDirectory()
+    let server = try await NodePair.node { $0.listenAddresses = [try! Multiaddr("/unix\(directory.path)/mesh.sock")] }
+    serveEcho(server)
+    let client = try await NodePair.node()
+    try await client.connect(to: server.listenAddresses[0])
+    let stream = try await client.openStream(to: server.peerID, protocol: "/echo/1")
+    try await stream.write(Bytes([1, 2, 3]))
+    #expect(try await stream.read(exactly: 3) == [1, 2, 3])
+    await client.stop()
+    await server.stop()
+}
