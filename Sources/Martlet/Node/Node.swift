@@ -1,5 +1,7 @@
 import CoreMetrics
+import Logging
 import MartletConnection
+import MartletContent
 public import MartletCore
 public import MartletIdentity
 import MartletRuntime
@@ -31,6 +33,8 @@ public final class Node: Sendable {
     let events: NodeEvents
     private let loops: EventLoopGroup
     let blocking: BlockingPool
+    let content: NodeContent
+    let isServingContent = Mutex(false)
     private let isStopped = Mutex(false)
 
     /// Starts a node; see `NodeConfiguration` for what can be set.
@@ -92,6 +96,10 @@ public final class Node: Sendable {
         self.events = events
         self.loops = loops
         self.blocking = blocking
+        let logger = configuration.logger
+        content = NodeContent(environment: storage.environment, blocking: blocking) { file in
+            logger.warning("a shared file has changed and is not served any more", metadata: ["path": "\(file.path)"])
+        }
         let peerID = storage.identity.peerID
         self.peerID = peerID
         let bound = try await Self.listen(configuration.listenAddresses, driver)
@@ -101,6 +109,8 @@ public final class Node: Sendable {
             driver.engine.swarm.setListenAddresses(bound)
             driver.start(keeping: configuration.peers)
         }
+        // What earlier runs shared is served again.
+        if storage.environment != nil { try await serveContent() }
     }
 
     private static func listen(_ addresses: [Multiaddr], _ driver: NodeDriver) async throws -> [Multiaddr] {
@@ -271,6 +281,7 @@ public final class Node: Sendable {
         await loops.shutdown()
         // Writes that are under way end before the database closes.
         try? await blocking.run { [storage] in try storage.save(changes) }
+        try? await blocking.run { [content] in content.close() }
         await blocking.shutdown()
         storage.close()
     }

@@ -2,6 +2,12 @@ import MartletCore
 import MartletIdentity
 import MartletStorage
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// What a node keeps on disk: its key, its peers, its index of shared files. Without a data directory it keeps only its key,
 /// and that in memory.
 final class NodeStorage: Sendable {
@@ -27,6 +33,7 @@ final class NodeStorage: Sendable {
         guard let directory = configuration.dataDirectory else {
             return try NodeStorage(identity: configuration.identity ?? .generate(), environment: nil)
         }
+        try makeDirectory(directory)
         do {
             let environment = try StorageEnvironment(directory: directory + "/" + databaseName)
             let identity = try configuration.identity ?? loadIdentity(directory, configuration.passphrase)
@@ -34,6 +41,17 @@ final class NodeStorage: Sendable {
         } catch let error as StorageError {
             throw MartletError(.storageError, "\(error)", cause: error)
         }
+    }
+
+    /// Makes a directory for this user alone, and those above it.
+    private static func makeDirectory(_ path: String) throws {
+        if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+        let code = errno
+        if code == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            try makeDirectory(String(path[..<slash]))
+            return try makeDirectory(path)
+        }
+        throw MartletError(.storageError, "cannot make the directory \(path): \(String(cString: strerror(code)))")
     }
 
     private static func loadIdentity(_ directory: String, _ passphrase: String?) throws -> KeyPair {
