@@ -13,7 +13,7 @@ public struct PassphraseStrength: Hashable, Sendable {
 
     /// 64 MiB and a tenth of a second.
     public static let interactive = PassphraseStrength(operations: 2, memoryKibibytes: 65_536)
-    /// 256 MiB and somewhat below a second.
+    /// 256 MiB and half a second.
     public static let moderate = PassphraseStrength(operations: 3, memoryKibibytes: 262_144)
     /// 1 GiB and some seconds.
     public static let sensitive = PassphraseStrength(operations: 4, memoryKibibytes: 1_048_576)

@@ -4,7 +4,7 @@ extension Multiaddr {
     /// The peer that the whole address leads to: the `/p2p` component at its very end.
     ///
     /// Nil when the address does not end in one, as in `…/p2p/<relay>/p2p-circuit`, which names a relay only, and when
-    /// the component holds a hash that is not a peer id.
+    /// the component holds a hash that is no peer id, such as an empty one.
     public var peerID: PeerID? {
         lastPeerIDBytes.flatMap { try? PeerID(bytes: $0) }
     }
