@@ -261,3 +261,35 @@ private func serveEcho(_ node: Node) {
     await client.stop()
     await server.stop()
 }
+
+@Test func aHandlerThatAnswersAndReturnsDoesNotResetAnAskerThatHasNotFinished() async throws {
+    let pair = try await NodePair()
+    pair.b.handle("/answer/1") { stream in
+        _ = try await stream.read(exactly: 1)
+        try await stream.write(Bytes(utf8: "the answer"))
+    }
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/answer/1")
+    try await stream.write(Bytes(utf8: "?"))
+    // A ping comes back after whatever was sent before it, a reset among it.
+    #expect(try await stream.read(exactly: 10) == Array("the answer".utf8))
+    try await pair.a.ping(pair.b.peerID)
+    #expect(try await stream.read() == nil)
+    try await stream.write(Bytes(utf8: "still open in this direction"))
+    try await stream.finish()
+    await pair.stop()
+}
+
+@Test func aStreamDroppedUnfinishedIsReset() async throws {
+    let pair = try await NodePair()
+    pair.b.handle("/hold/1") { stream in
+        _ = try await stream.read(exactly: 1)
+        throw CancellationError()
+    }
+    try await pair.connect()
+    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/hold/1")
+    try await stream.write(Bytes(utf8: "?"))
+    let error = await #expect(throws: MartletError.self) { try await stream.read() }
+    #expect(error?.code == .streamReset)
+    await pair.stop()
+}

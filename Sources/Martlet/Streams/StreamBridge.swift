@@ -29,6 +29,7 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
         var wantsFinish = false
         var isFinished = false
         var wantsReset = false
+        var isAbandoned = false
 
         var opened: UnsafeContinuation<Void, any Error>?
         var isOpen = false
@@ -142,10 +143,14 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
         }
     }
 
-    /// Nobody holds the stream any more: unless both sides are done it is reset, so that nothing lingers.
+    /// Nobody holds the stream any more. One that was not finished is reset. A finished one still has to bring the peer what
+    /// was written, and the peer may take a while to finish too: it gets the connection's stream time-out for that and, since
+    /// nothing is read any more, no more room than it has.
     func abandon() {
         let isOpen = state.withLock { state in
-            if state.closed == nil, !(state.isRemoteFinished && state.wantsFinish) { state.wantsReset = true }
+            state.isAbandoned = true
+            state.inbound = []
+            if !state.wantsFinish { state.wantsReset = true }
             return state.closed == nil
         }
         if isOpen { loop.schedule(self) }
@@ -166,10 +171,11 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
 
     /// Carries to the stream what tasks left since the last time.
     override func run() {
-        let (credit, finishes, resets) = state.withLock { state in
+        let (credit, finishes, resets, waits) = state.withLock { state in
             swap(&state.outbound, &sending)
             state.outboundBytes = 0
-            let left = (state.credit, state.wantsFinish && !state.isFinished, state.wantsReset)
+            let waits = state.isAbandoned && !state.isRemoteFinished
+            let left = (state.credit, state.wantsFinish && !state.isFinished, state.wantsReset, waits)
             state.credit = min(state.credit, 0)
             if state.wantsFinish { state.isFinished = true }
             state.wantsReset = false
@@ -185,6 +191,7 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
         if credit > 0 { stream.consumed(credit) }
         if finishes { stream.finish() }
         if resets { return stream.reset() }
+        if waits { stream.startDeadline() }
         resumeWriter(queued: stream.queuedByteCount, limit: Self.highWater)
     }
 
@@ -212,7 +219,7 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
     func streamReceived(_ bytes: Bytes, on stream: PeerStream) {
         let (reader, credit) = state.withLock { state -> (UnsafeContinuation<Bytes?, any Error>?, Int) in
             guard let reader = state.reader.take() else {
-                state.inbound.append(bytes)
+                if !state.isAbandoned { state.inbound.append(bytes) }
                 return (nil, 0)
             }
             // A reader was waiting, so the bytes are as good as used: their credit goes out without another turn.
@@ -242,7 +249,8 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
         let (reader, writer, opened, ended) = state.withLock { state in
             state.closed = reason
             state.outbound = []
-            if reason != .finished { state.inbound = [] }
+            // What came before the peer's end is whole, whatever the peer does after it: some reset a stream they are done with.
+            if reason != .finished, !state.isRemoteFinished { state.inbound = [] }
             let ended = state.isRemoteFinished || reason == .finished
             return (state.reader.take(), state.writer.take(), state.opened.take(), ended)
         }
