@@ -12,7 +12,7 @@ build: setup
 	@echo "built .build/release/martlet"
 
 test: setup
-	swift test $(SWIFT_FLAGS)
+	swift test --disable-xctest $(SWIFT_FLAGS)
 
 demo: build
 	Scripts/setup.sh --demo

@@ -43,6 +43,7 @@ let package = Package(
         .library(name: "Martlet", targets: ["Martlet"]),
         .library(name: "MartletSimulation", targets: ["MartletSimulation"]),
         .executable(name: "martlet", targets: ["martlet-cli"]),
+        .executable(name: "interop-node", targets: ["interop-node"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
@@ -87,6 +88,10 @@ let package = Package(
             dependencies: ["Martlet", "MartletSimulation", "MartletRuntime", "CMartlet", arguments, protobuf, logging],
             swiftSettings: settings),
 
+        .executableTarget(
+            name: "interop-node", dependencies: ["Martlet", "MartletCore", "MartletIdentity", arguments],
+            path: "Interop/Node", swiftSettings: settings),
+
         tests("MartletCore", []),
         tests("MartletIdentity", ["MartletCore"]),
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
@@ -97,8 +102,7 @@ let package = Package(
         tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
         .target(
-            name: "MartletTestSupport", dependencies: ["MartletCore", "MartletConnection"],
-            path: "Tests/MartletTestSupport",
+            name: "MartletTestSupport", dependencies: ["MartletCore"], path: "Tests/MartletTestSupport",
             swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

@@ -199,6 +199,16 @@ def set_network(options):
     identify.PROTOCOL_VERSION = options.network  # what a Lattica node looks at
 
 
+async def connected_peer(host, name):
+    """The peer may think itself connected a moment before this host does."""
+    with trio.fail_after(5):
+        while True:
+            for peer in host.get_connected_peers():
+                if peer.to_string() == name:
+                    return peer
+            await trio.sleep(0.01)
+
+
 async def listen(options):
     set_network(options)
     host = new_host(listen_addrs=[Multiaddr(options.listen)])
@@ -210,9 +220,12 @@ async def listen(options):
         async for line in trio.wrap_file(sys.stdin):
             command, name = line.split()
             if command == "identify":
-                peer_id = next(each for each in host.get_connected_peers() if each.to_string() == name)
-                fields = await read_identify(host, peer_id)
-                common.say(scenario="identify", ok=True, **fields)
+                try:
+                    peer_id = await connected_peer(host, name)
+                    fields = await read_identify(host, peer_id)
+                    common.say(scenario="identify", ok=True, **fields)
+                except Exception as error:
+                    common.say(scenario="identify", ok=False, error=repr(error))
     return 0
 
 

@@ -15,12 +15,12 @@ def listeners():
     """One listening program of each kind for the whole run."""
     running = {}
 
-    def get(kind):
+    def get(kind, network=harness.NETWORK):
         if kind == "martlet" and not harness.martlet_binary().exists():
             pytest.skip("there is no interop-node: swift build -c release --product interop-node")
-        if kind not in running:
-            running[kind] = harness.Listener(kind)
-        return running[kind]
+        if (kind, network) not in running:
+            running[kind, network] = harness.Listener(kind, network=network)
+        return running[kind, network]
 
     yield get
     for program in running.values():

@@ -26,10 +26,12 @@ def command(kind):
 
 
 class Program:
-    def __init__(self, kind, *arguments):
+    """`network` None leaves it to the program, which for Martlet means that everybody is welcome."""
+
+    def __init__(self, kind, *arguments, network=NETWORK):
         self.name = f"{kind} {' '.join(arguments)}"
         self.process = subprocess.Popen(
-            command(kind) + [*arguments, "--network", NETWORK],
+            command(kind) + [*arguments, *(["--network", network] if network else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,8 +79,8 @@ class Program:
 
 
 class Listener(Program):
-    def __init__(self, kind, address="/ip4/127.0.0.1/tcp/0"):
-        super().__init__(kind, "listen", "--listen", address)
+    def __init__(self, kind, address="/ip4/127.0.0.1/tcp/0", network=NETWORK):
+        super().__init__(kind, "listen", "--listen", address, network=network)
         self.kind = kind
         ready = self.line()
         assert ready["event"] == "ready", ready
@@ -86,10 +88,15 @@ class Listener(Program):
         assert self.address.endswith(f"/p2p/{self.peer}")
 
 
-def dial(kind, address, scenario, **options):
+def network_with(peer):
+    """p2pd's identify names no network, and a Martlet node that is in one sends it away, as a Lattica node does."""
+    return None if peer == "p2pd" else NETWORK
+
+
+def dial(kind, address, scenario, network=NETWORK, **options):
     """Runs one scenario to its end and returns the verdict."""
     extra = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    program = Program(kind, "dial", address, "--scenario", scenario, *extra)
+    program = Program(kind, "dial", address, "--scenario", scenario, *extra, network=network)
     try:
         return program.line()
     finally:
