@@ -102,7 +102,8 @@ let package = Package(
         tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
         .target(
-            name: "MartletTestSupport", dependencies: ["MartletCore"], path: "Tests/MartletTestSupport",
+            name: "MartletTestSupport", dependencies: ["MartletCore", "MartletConnection"],
+            path: "Tests/MartletTestSupport",
             swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

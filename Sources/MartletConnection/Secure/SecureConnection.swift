@@ -208,10 +208,10 @@ public final class SecureConnection: MultiplexedConnection {
     public func transmit(into buffer: inout TransmitBuffer, now: Instant) {
         guard hasPendingTransmit else { return }
         if let upgrade {
-            Self.moveWhole(&upgrade.output, into: &buffer)
+            Self.move(&upgrade.output, into: &buffer)
             return
         }
-        guard Self.moveWhole(&handshakeOutput, into: &buffer), let sending else { return }
+        guard Self.move(&handshakeOutput, into: &buffer), let sending else { return }
         do {
             if !negotiationOutput.isEmpty {
                 let output = negotiationOutput
@@ -259,14 +259,14 @@ public final class SecureConnection: MultiplexedConnection {
         return true
     }
 
-    /// Returns whether `bytes` is empty now.
+    /// Moves as much as there is room for; handshake bytes have no records. Returns whether `bytes` is empty now.
     @discardableResult
-    private static func moveWhole(_ bytes: inout [UInt8], into buffer: inout TransmitBuffer) -> Bool {
-        guard !bytes.isEmpty else { return true }
-        guard buffer.remaining >= bytes.count else { return false }
-        bytes.withUnsafeBytes { buffer.append($0) }
-        bytes = []
-        return true
+    private static func move(_ bytes: inout [UInt8], into buffer: inout TransmitBuffer) -> Bool {
+        let count = min(bytes.count, buffer.remaining)
+        guard count > 0 else { return bytes.isEmpty }
+        bytes.withUnsafeBytes { buffer.append(UnsafeRawBufferPointer(rebasing: $0[0..<count])) }
+        bytes.removeFirst(count)
+        return bytes.isEmpty
     }
 
     // MARK: Time
