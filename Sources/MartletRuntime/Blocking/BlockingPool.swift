@@ -1,4 +1,3 @@
-import DequeModule
 public import MartletCore
 import Synchronization
 
@@ -50,6 +49,9 @@ public final class BlockingPool: BlockingExecutor {
 
     /// Threads that exist now.
     public var threadCount: Int { core.currentThreadCount }
+
+    /// Callers that wait for a thread now.
+    public var waitingCount: Int { core.currentWaitingCount }
 }
 
 /// Why a blocking pool refused work.

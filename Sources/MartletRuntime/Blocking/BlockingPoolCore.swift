@@ -34,6 +34,7 @@ final class BlockingPoolCore: @unchecked Sendable {
     }
 
     var currentThreadCount: Int { lock.withLock { threadCount } }
+    var currentWaitingCount: Int { lock.withLock { queue.count } }
 
     /// Queues; or says why not.
     func submit(_ entry: AnyBlockingEntry) -> BlockingPoolError? {

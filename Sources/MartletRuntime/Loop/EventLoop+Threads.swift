@@ -22,7 +22,8 @@ extension EventLoop {
 
     func start() throws(SocketError) {
         lock.lock()
-        let started = startWorker() && (configuration.minimumThreads < 2 || startWorker())
+        // One that watches and one that works.
+        let started = startWorker() && startWorker()
         lock.unlock()
         guard started else { throw SocketError(.startLoop, nil, code: EAGAIN) }
     }
@@ -43,6 +44,8 @@ extension EventLoop {
         let executor = asUnownedTaskExecutor()
         var sample = 0
         lock.lock()
+        // A thread that was added because the watcher left to work watches first, whatever waits: it may block all others.
+        if !hasWatcher { watch() }
         while true {
             if phase != .ended, !isRoleHeld, jobs.isEmpty || jobsSincePoll >= Self.jobsPerPoll {
                 isRoleHeld = true
@@ -116,7 +119,11 @@ extension EventLoop {
         let signalled = helperCondition.wait(lock, nanoseconds: configuration.surplusThreadLifetime.nanoseconds)
         parkedHelpers -= 1
         if helperSignals > 0 { helperSignals -= 1 }
-        return signalled || threadCount <= configuration.minimumThreads || !hasWatcher || phase == .ended
+        if !hasWatcher {
+            watch()
+            return true
+        }
+        return signalled || threadCount <= configuration.minimumThreads || phase == .ended
     }
 
     /// Looks once a millisecond whether things move, while there is something to look at. Returns when this thread is

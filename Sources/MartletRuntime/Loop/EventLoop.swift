@@ -31,7 +31,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
         /// waking a processor takes. Only amid traffic, and while input does come in that time. Zero turns it off (battery,
         /// many processes on few cores).
         public var spin: Duration = .microseconds(50)
-        /// Threads that stay: one that works and one that watches it.
+        /// Threads that stay: one that works, one that watches it, and more if wanted.
         public var minimumThreads = 2
         /// Threads while tasks are heavy but do not block.
         public var helpedThreads = 4

@@ -124,6 +124,10 @@ final class TimerQueue {
     private func fire() {
         guard let loop else { return }
         loop.enterCallback()
+        // libuv runs timers before it polls as well: what they bring about must not wait until the poll returns, and the
+        // time must be read again after it.
+        uv_stop(uv)
+        defer { loop.isTimeStale = true }
         armed = .max
         let now = loop.cachedNow.nanoseconds
         // Each timer at most once, so that one that schedules itself for now does not hold the loop.

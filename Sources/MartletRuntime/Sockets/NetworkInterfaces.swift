@@ -16,7 +16,8 @@ public enum NetworkInterfaces {
         while let entry = next {
             next = entry.pointee.ifa_next
             guard let raw = entry.pointee.ifa_addr, entry.pointee.ifa_flags & UInt32(IFF_UP) != 0,
-                let address = SocketAddress(raw, length: socklen_t(MemoryLayout<sockaddr_storage>.size)), !address.isUnix,
+                let address = SocketAddress(raw, length: socklen_t(MemoryLayout<sockaddr_storage>.size)),
+                !address.isUnix,
                 !found.contains(address)
             else { continue }
             if case .ip6(_, let scope) = address.host, scope != 0 { continue }

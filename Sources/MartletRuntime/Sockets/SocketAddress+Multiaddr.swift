@@ -18,7 +18,7 @@ extension SocketAddress {
         }
         let host: Host
         switch first {
-        case .ip4(let ip): host = .ip4(ip)
+        case .ip4(let ip) where scope == 0: host = .ip4(ip)
         case .ip6(let ip): host = .ip6(ip, scope: scope)
         default: return nil
         }

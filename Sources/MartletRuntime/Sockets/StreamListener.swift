@@ -56,6 +56,8 @@ public final class StreamListener: LoopResource {
     private var retryDelay = Duration.milliseconds(50)
     private var unixFile: (device: dev_t, inode: ino_t)?
     private var isClosed = false
+    /// The system call; tests put failures in its place.
+    var accept = StreamListener.systemAccept
 
     /// - Throws: `SocketError` that names the address, such as `listen on 127.0.0.1:4001: address already in use`.
     public static func listen(
@@ -133,10 +135,14 @@ public final class StreamListener: LoopResource {
 
     override func closeForShutdown() { close() }
 
+    static func systemAccept(_ descriptor: CInt) -> (CInt, SocketAddress?) {
+        SocketAddress.filled { martlet_accept(descriptor, $0, $1) }
+    }
+
     private func acceptAll() {
         for _ in 0..<options.acceptsPerTurn {
             guard !isClosed else { return }
-            let (accepted, remote) = SocketAddress.filled { martlet_accept(descriptor, $0, $1) }
+            let (accepted, remote) = accept(descriptor)
             if accepted >= 0 {
                 onAccept(AcceptedDescriptor(descriptor: accepted, remoteAddress: remote ?? boundAddress))
                 continue

@@ -136,6 +136,9 @@ public final class StreamSocket: LoopResource {
 
     public var isClosed: Bool { state == .closed }
 
+    /// Whether something unsent occupies a block.
+    var holdsTransmitBlock: Bool { transmit != nil }
+
     /// Begins to read and to send. Set the delegate before.
     public func start() {
         guard state == .idle else { return }
