@@ -119,7 +119,7 @@ public final class BlockServer: Sendable {
         while await conversation.channel.waitForRoom(below: readAhead) {
             // The flag is read first: what was received before it was set is in the session by now.
             let hasEnded = conversation.hasEnded.load(ordering: .acquiring)
-            let maximum = isBusy ? .max : max(1, (1 << 20) / leafByteCount)
+            let maximum = isBusy ? .max : max(1, min(1 << 20, readAhead) / leafByteCount)
             guard let step = conversation.session.withLock({ $0.next(maximum: maximum) }) else {
                 if hasEnded { break }
                 await conversation.wake.wait()

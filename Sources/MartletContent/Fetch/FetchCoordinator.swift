@@ -153,7 +153,11 @@ final class FetchCoordinator: Sendable {
             for member in members {
                 let peer = plan.addPeer()
                 precondition(peer == member.slot, "peers are numbered in order")
-                if let reason = state.earlyReasons[peer.index] { plan.peerLost(peer, reason, now: .systemNow()) }
+            }
+            // Only when all are known: the plan gives up when every peer it knows is gone.
+            for member in members {
+                guard let reason = state.earlyReasons[member.slot.index] else { continue }
+                plan.peerLost(member.slot, reason, now: .systemNow())
             }
             state.plan = plan
             defer { state.structureWaiters = [] }
