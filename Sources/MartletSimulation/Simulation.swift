@@ -127,11 +127,14 @@ public final class Simulation {
             end.connection.transportClosed(.endOfFile, now: now)
             markDirty(end)
         case .connectionTimer(let end):
+            // Only the timer planned last counts: an earlier deadline left a later event behind.
+            guard end.timerAt == time else { return }
             end.timerAt = nil
             guard !end.isClosed, !end.node.isDown else { break }
             if let deadline = end.connection.deadline, deadline <= now { end.connection.handleTimeout(now: now) }
             markDirty(end)
         case .nodeTimer(let node):
+            guard node.timerAt == time else { return }
             node.timerAt = nil
             guard !node.isDown else { break }
             node.engine.swarm.handleTimeout(now: now)

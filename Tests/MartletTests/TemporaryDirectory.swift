@@ -29,8 +29,3 @@ final class TemporaryDirectory {
         _ = Glibc.remove(path)
     }
 }
-
-enum BlockingNap {
-    /// Blocks the calling thread.
-    static func sleep(seconds: UInt32) { _ = Glibc.sleep(seconds) }
-}
