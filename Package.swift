@@ -84,9 +84,11 @@ let package = Package(
             ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "Martlet", heap, deque]),
         .executableTarget(
             name: "martlet-cli",
-            dependencies: ["Martlet", "MartletSimulation", "MartletRuntime", "CMartlet", arguments, protobuf, logging],
+            dependencies: [
+                "Martlet", "MartletCore", "MartletIdentity", "MartletConnection", "MartletSimulation", arguments,
+                logging,
+            ],
             swiftSettings: settings),
-
         .executableTarget(
             name: "interop-node", dependencies: ["Martlet", "MartletCore", "MartletIdentity", arguments],
             path: "Interop/Node", swiftSettings: settings),
@@ -100,6 +102,8 @@ let package = Package(
         tests("MartletRuntime", ["MartletCore"]),
         tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
+        .testTarget(
+            name: "MartletCLITests", dependencies: ["martlet-cli", "MartletCore"], swiftSettings: settings),
         .target(
             name: "MartletTestSupport", dependencies: ["MartletCore", "MartletConnection"],
             path: "Tests/MartletTestSupport",

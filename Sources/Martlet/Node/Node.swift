@@ -40,7 +40,9 @@ public final class Node: Sendable {
     /// Starts a node; see `NodeConfiguration` for what can be set.
     ///
     /// - Throws: `MartletError` when the key, the data directory or a listen address cannot be used; its message names which.
-    public static func start(_ configure: (inout NodeConfiguration) throws -> Void) async throws -> Node {
+    nonisolated(nonsending)
+        public static func start(_ configure: (inout NodeConfiguration) throws -> Void) async throws -> Node
+    {
         var configuration = NodeConfiguration()
         try configure(&configuration)
         return try await start(configuration)
@@ -73,7 +75,7 @@ public final class Node: Sendable {
         var settings = NodeEngine.Configuration()
         if let network = configuration.network {
             settings.network = network
-            settings.isNetworkExclusive = true
+            settings.isNetworkExclusive = configuration.isNetworkExclusive
         }
         settings.limits = configuration.limits
         settings.dialing = configuration.dialing

@@ -18,6 +18,8 @@ public struct NodeConfiguration: Sendable {
     public var peers: [Multiaddr] = []
     /// The name of the mesh. When it is set, peers that name another are sent away; when nil, everybody is welcome.
     public var network: String?
+    /// Whether peers that name another network than `network` are sent away. Without a `network` it means nothing.
+    public var isNetworkExclusive = true
     /// Event loops to spread connections over; nil takes one for each core, at most 8.
     public var loopCount: Int?
     /// How long a loop that just had work keeps looking for more before it sleeps. It saves the time that waking a processor

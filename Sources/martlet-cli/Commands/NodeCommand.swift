@@ -1,0 +1,142 @@
+import ArgumentParser
+import Martlet
+import MartletCore
+import MartletIdentity
+
+struct NodeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "node",
+        abstract: "Run a node until it is interrupted.",
+        discussion: """
+            Prints the addresses that others can reach it at, one a line, and then `ready`: it is listening, and one of \
+            the peers given is connected or has not answered within 5 seconds.
+
+            SIGINT and SIGTERM stop it in order; a second one at once. Without an identity in the data directory, one is \
+            made.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "An address to accept connections at; may be given several times. (default: port 4001 on every IPv4 address, or a free port when that one is taken)",
+            valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var listen: [Multiaddr] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "A peer to stay connected to; may be given several times. With /p2p/<id> at the end, only that peer.",
+            valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var peer: [Multiaddr] = []
+
+    @Flag(help: "Let peers measure throughput with /perf/1.0.0. It costs whatever they ask.")
+    var servePerf = false
+
+    @OptionGroup var data: DataDirectoryOptions
+    @OptionGroup var passphrase: PassphraseOptions
+    @OptionGroup var node: NodeOptions
+    @OptionGroup var output: OutputOptions
+
+    /// How long `ready` waits for a peer.
+    private static let peerWait = Duration.seconds(5)
+
+    func run() async throws {
+        let directory = try data.resolve()
+        let signals = try Signals { [path = directory.controlSocket] in ControlSocket.remove(path) }
+        try directory.create()
+        let lock = try NodeLock(directory)
+        let node = try await start(directory)
+        let events = Task { [json = output.json] in if json { await Self.report(node) } }
+        let control: ControlServer
+        do {
+            let operations = NodeOperations(node: node)
+            control = try ControlServer(path: directory.controlSocket) { try await operations.perform($0, report: $1) }
+        } catch {
+            await node.stop()
+            throw error
+        }
+        announceAddresses(node)
+        let ready = Task {
+            await waitForPeer(node)
+            if !Task.isCancelled { announceReady(node) }
+        }
+        _ = await signals.next()
+        ready.cancel()
+        control.stop()
+        await node.stop()
+        await events.value
+        withExtendedLifetime(lock) {}
+    }
+
+    private func start(_ directory: DataDirectory) async throws -> Node {
+        var configuration = NodeConfiguration()
+        configuration.dataDirectory = directory.path
+        configuration.identity = try KeyFile.loadOrCreate(at: directory.keyFile, passphrase: try passphrase.read())
+        configuration.peers = peer
+        configuration.servesPerf = servePerf
+        node.apply(to: &configuration)
+        guard listen.isEmpty else {
+            configuration.listenAddresses = listen
+            return try await Node.start(configuration)
+        }
+        configuration.listenAddresses = [try Multiaddr("/ip4/0.0.0.0/tcp/4001")]
+        do {
+            return try await Node.start(configuration)
+        } catch let error as MartletError where error.code == .systemError {
+            configuration.listenAddresses = [try Multiaddr("/ip4/0.0.0.0/tcp/0")]
+            return try await Node.start(configuration)
+        }
+    }
+
+    // MARK: What is printed
+
+    private struct Line: Encodable {
+        let event: String
+        var peer: String?
+        var address: String?
+        var direction: String?
+        var agent: String?
+        var reason: String?
+    }
+
+    private func announceAddresses(_ node: Node) {
+        for address in node.listenAddresses {
+            if output.json {
+                Output.json(Line(event: "listening", peer: "\(node.peerID)", address: "\(address)"))
+            } else {
+                Output.line("\(address)")
+            }
+        }
+    }
+
+    private func announceReady(_ node: Node) {
+        if output.json { Output.json(Line(event: "ready", peer: "\(node.peerID)")) } else { Output.line("ready") }
+    }
+
+    private static func report(_ node: Node) async {
+        for await event in node.subscribeToEvents() {
+            switch event {
+            case .connected(let peer, let address, let isOutbound):
+                Output.json(
+                    Line(
+                        event: "connected", peer: "\(peer)", address: "\(address)",
+                        direction: isOutbound ? "outbound" : "inbound"))
+            case .identified(let peer, let agent, _):
+                Output.json(Line(event: "identified", peer: "\(peer)", agent: agent))
+            case .disconnected(let peer, let reason):
+                Output.json(Line(event: "disconnected", peer: "\(peer)", reason: reason))
+            }
+        }
+    }
+
+    /// Until any peer is connected, when there are some to connect to.
+    private func waitForPeer(_ node: Node) async {
+        guard !peer.isEmpty else { return }
+        let deadline = Instant.systemNow() + Self.peerWait
+        while Instant.systemNow() < deadline, !Task.isCancelled {
+            if let peers = try? await node.peers(), !peers.isEmpty { return }
+            try? await Task.sleep(for: .milliseconds(20))
+        }
+        if !Task.isCancelled { Output.error("no peer has answered yet; the node keeps trying") }
+    }
+}

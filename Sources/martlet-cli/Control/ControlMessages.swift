@@ -1,0 +1,130 @@
+import Martlet
+import MartletCore
+
+/// What a command asks of the running node. A connection to the control socket carries one request, as one line of JSON;
+/// the node answers with lines of `ControlReply`, of which `done` or `failed` is the last.
+enum ControlRequest: Codable, Sendable {
+    case status
+    case peers
+    case ping(target: String, count: Int, interval: Double)
+    case share(path: String)
+    case shares
+    case unshare(cid: String)
+    case get(cid: String, path: String, from: [String], replacing: Bool)
+
+    /// Requests are a path and a few addresses; nothing of them is long.
+    static let byteLimit = 64 << 10
+}
+
+enum ControlReply: Codable, Sendable {
+    /// How far a transfer is. A client that reads slowly gets only the latest.
+    case progress(TransferProgress)
+    case roundTrip(RoundTripReport)
+    /// The answer to the request.
+    case done(ControlAnswer)
+    case failed(Failure)
+
+    static let byteLimit = 4 << 20
+}
+
+enum ControlAnswer: Codable, Sendable {
+    case status(NodeReport)
+    case peers(PeersReport)
+    case ping(PingReport)
+    case share(ShareReport)
+    case shares(SharesReport)
+    case transfer(TransferReport)
+    case nothing
+}
+
+struct NodeReport: Codable, Sendable {
+    let peer: String
+    let addresses: [String]
+    let version: String
+    let process: Int32
+}
+
+struct PeersReport: Codable, Sendable {
+    struct Peer: Codable, Sendable {
+        let peer: String
+        let address: String
+        /// `outbound` when this node dialed.
+        let direction: String
+        let connectedSeconds: Double
+        let rttUs: Double?
+        let rttAgeSeconds: Double?
+        let agent: String?
+        let protocols: [String]
+    }
+
+    let peers: [Peer]
+}
+
+struct RoundTripReport: Codable, Sendable {
+    let peer: String
+    let sequence: Int
+    let rttUs: Double
+}
+
+struct PingReport: Codable, Sendable {
+    let peer: String
+    let count: Int
+    let minUs: Double
+    let p50Us: Double
+    let p99Us: Double
+    let maxUs: Double
+
+    init(peer: String, times: [Double]) {
+        let times = Measurements(microseconds: times.map { Text.rounded($0) })
+        self.peer = peer
+        count = times.count
+        minUs = times.minimum
+        p50Us = times.percentile(0.5)
+        p99Us = times.percentile(0.99)
+        maxUs = times.maximum
+    }
+}
+
+struct ShareReport: Codable, Sendable {
+    let cid: String
+    let path: String
+    let bytes: Int
+    /// False once the file has changed; then it is not served.
+    let isCurrent: Bool
+
+    init(_ shared: SharedContent) {
+        cid = "\(shared.root)"
+        path = shared.path
+        bytes = shared.size
+        isCurrent = shared.isCurrent
+    }
+}
+
+struct SharesReport: Codable, Sendable {
+    let shares: [ShareReport]
+}
+
+struct TransferProgress: Codable, Sendable {
+    /// Bytes verified and written, those of an earlier run included.
+    let bytes: Int
+    let total: Int
+}
+
+struct TransferReport: Codable, Sendable {
+    struct Source: Codable, Sendable {
+        let peer: String
+        let bytes: Int
+        /// Pieces that were not what their hash says; they were fetched again from others.
+        let corruptLeaves: Int
+    }
+
+    let cid: String
+    let path: String
+    let bytes: Int
+    /// Bytes that an earlier run had already fetched.
+    let resumedBytes: Int
+    let seconds: Double
+    /// Of what was fetched now.
+    let mbPerS: Double
+    let sources: [Source]
+}

@@ -1,0 +1,124 @@
+import Martlet
+import MartletCore
+import MartletIdentity
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Carries out the commands on a node: the running one, for those who ask over its control socket, or a temporary one.
+struct NodeOperations: Sendable {
+    let node: Node
+
+    typealias Report = @Sendable (ControlReply) -> Void
+
+    func perform(_ request: ControlRequest, report: @escaping Report) async throws -> ControlAnswer {
+        switch request {
+        case .status:
+            .status(
+                NodeReport(
+                    peer: "\(node.peerID)", addresses: node.listenAddresses.map { "\($0)" }, version: Version.text,
+                    process: getpid()))
+        case .peers: .peers(try await peers())
+        case .ping(let target, let count, let interval):
+            .ping(try await ping(PeerTarget(target), count: count, interval: interval, report))
+        case .share(let path): .share(try await share(path))
+        case .shares: .shares(try await shares())
+        case .unshare(let cid): try await unshare(CID(cid))
+        case .get(let cid, let path, let sources, let replacing):
+            .transfer(
+                try await get(
+                    CID(cid), to: path, from: sources.map { try Multiaddr($0) }, replacing: replacing, report))
+        }
+    }
+
+    // MARK: Peers
+
+    private func peers() async throws -> PeersReport {
+        let peers = try await node.peers().map { status in
+            PeersReport.Peer(
+                peer: "\(status.peer)", address: "\(status.address)",
+                direction: status.isOutbound ? "outbound" : "inbound",
+                connectedSeconds: Text.rounded(status.connectedFor.secondsAsDouble),
+                rttUs: status.roundTrip.map { Text.rounded($0.microseconds) },
+                rttAgeSeconds: status.roundTripAge.map { Text.rounded($0.secondsAsDouble) }, agent: status.agent,
+                protocols: status.protocols)
+        }
+        return PeersReport(peers: peers)
+    }
+
+    /// Pings at most this many times for one request, so that a forgotten one ends some day.
+    static let pingLimit = 1_000_000
+
+    private func ping(
+        _ target: PeerTarget, count: Int, interval: Double, _ report: @escaping Report
+    ) async throws -> PingReport {
+        guard (1...Self.pingLimit).contains(count), (0...3600).contains(interval) else {
+            throw Failure(
+                "a ping is sent 1 to \(Self.pingLimit) times, at intervals of 0 to 3600 s", code: "invalidArgument",
+                exitStatus: .usage)
+        }
+        let peer =
+            switch target {
+            case .peer(let peer): try await node.connect(to: peer)
+            case .address(let address): try await node.connect(to: address)
+            }
+        var times: [Double] = []
+        for sequence in 1...count {
+            if sequence > 1, interval > 0 { try await Task.sleep(for: .seconds(interval)) }
+            let time = try await node.ping(peer)
+            let microseconds = time.first?.microseconds ?? 0
+            times.append(microseconds)
+            report(
+                .roundTrip(
+                    RoundTripReport(peer: "\(peer)", sequence: sequence, rttUs: Text.rounded(microseconds))))
+        }
+        return PingReport(peer: "\(peer)", times: times)
+    }
+
+    // MARK: Content
+
+    private func share(_ path: String) async throws -> ShareReport {
+        let shared = try await node.share(path)
+        return ShareReport(shared)
+    }
+
+    private func shares() async throws -> SharesReport {
+        SharesReport(shares: try await node.shares().map { ShareReport($0) })
+    }
+
+    private func unshare(_ cid: CID) async throws -> ControlAnswer {
+        try await node.unshare(cid)
+        return .nothing
+    }
+
+    private func get(
+        _ cid: CID, to path: String, from sources: [Multiaddr], replacing: Bool, _ report: @escaping Report
+    ) async throws -> TransferReport {
+        let begin = Instant.systemNow()
+        let reported = Mutex<Instant?>(nil)
+        let summary = try await node.fetch(cid, to: path, from: sources, replacing: replacing) { progress in
+            // Often enough for a bar that moves; each report crosses a socket.
+            let now = Instant.systemNow()
+            let isDue = reported.withLock { last in
+                guard last.map({ now - $0 >= .milliseconds(50) }) ?? true || progress.bytes >= progress.total else {
+                    return false
+                }
+                last = now
+                return true
+            }
+            if isDue { report(.progress(TransferProgress(bytes: progress.bytes, total: progress.total))) }
+        }
+        let seconds = max((Instant.systemNow() - begin).secondsAsDouble, 1e-6)
+        let fetched = summary.sources.reduce(0) { $0 + $1.bytes }
+        return TransferReport(
+            cid: "\(cid)", path: path, bytes: summary.size, resumedBytes: summary.resumedBytes,
+            seconds: Text.rounded(seconds), mbPerS: Text.rounded(Double(fetched) / seconds / 1e6),
+            sources: summary.sources.map {
+                .init(peer: "\($0.peer)", bytes: $0.bytes, corruptLeaves: $0.corruptLeaves.count)
+            })
+    }
+}
