@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// The `martlet` binary that was built with the tests, run as a user runs it.
 enum CommandLineTool {
@@ -51,8 +52,8 @@ final class RunningTool: @unchecked Sendable {
     /// Waits for the end and returns what has not been read yet. The commands here print less than a pipe holds on
     /// standard error.
     func rest() -> CommandLineTool.Outcome {
-        let output = output.fileHandleForReading.readDataToEndOfFile()
-        let errors = errors.fileHandleForReading.readDataToEndOfFile()
+        let output = Self.readAll(output.fileHandleForReading.fileDescriptor)
+        let errors = Self.readAll(errors.fileHandleForReading.fileDescriptor)
         process.waitUntilExit()
         return .init(
             status: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
@@ -62,11 +63,27 @@ final class RunningTool: @unchecked Sendable {
     /// The next line on standard output; nil at its end.
     func nextLine() -> String? {
         var line: [UInt8] = []
-        while let byte = output.fileHandleForReading.readData(ofLength: 1).first {
-            if byte == 0x0A { return String(decoding: line, as: UTF8.self) }
-            line.append(byte)
+        var byte: [UInt8] = [0]
+        while Self.read(output.fileHandleForReading.fileDescriptor, &byte) > 0 {
+            if byte[0] == 0x0A { return String(decoding: line, as: UTF8.self) }
+            line += byte
         }
         return line.isEmpty ? nil : String(decoding: line, as: UTF8.self)
+    }
+
+    // `FileHandle` ends the process when a signal to some other test interrupts its read.
+    private static func read(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Int {
+        while true {
+            let count = Glibc.read(descriptor, &buffer, buffer.count)
+            if count >= 0 || errno != EINTR { return count }
+        }
+    }
+
+    private static func readAll(_ descriptor: Int32) -> [UInt8] {
+        var result: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        while case let count = read(descriptor, &buffer), count > 0 { result += buffer[0..<count] }
+        return result
     }
 }
 

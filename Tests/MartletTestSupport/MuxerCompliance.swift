@@ -1,5 +1,5 @@
-public import MartletConnection
-public import MartletCore
+import MartletConnection
+import MartletCore
 
 /// What every `MultiplexedConnection` must do, whatever carries it. Each check gets a fresh, established pair.
 ///

@@ -166,6 +166,7 @@ public final class Node: Sendable {
     /// Measures the round trip to `peer` `count` times, one after the other.
     ///
     /// - Throws: `MartletError` when the peer is not reached or the stream ends.
+    @discardableResult
     public func ping(_ peer: PeerID, count: Int = 1, each: (@Sendable (Duration) -> Void)? = nil) async throws
         -> [Duration]
     {
