@@ -20,12 +20,18 @@ extension EventLoop {
     /// Ticks without anything to watch before the watcher sleeps.
     private static let quietTicks = 20
 
-    func start() throws(SocketError) {
-        lock.lock()
-        // One that watches and one that works.
-        let started = startWorker() && startWorker()
-        lock.unlock()
-        guard started else { throw SocketError(.startLoop, nil, code: EAGAIN) }
+    /// Starts the threads; false when the system refuses them, and then none is left.
+    func start() -> Bool {
+        lock.withLock {
+            // One that watches and one that works.
+            let started = startWorker() && startWorker()
+            if !started {
+                // One that is there already has not taken the role: it watches.
+                phase = .ended
+                watcherCondition.broadcast()
+            }
+            return started
+        }
     }
 
     /// Adds a thread; false when there may be no more. Under the lock.

@@ -48,6 +48,8 @@ extension EventLoop {
         guard isTimeStale else { return }
         isTimeStale = false
         cachedNow = Instant.systemNow()
+        // Awake: no need to ring. Only saves rings, so no ordering is needed.
+        isSleeping.store(false, ordering: .relaxed)
     }
 
     /// Runs what was scheduled, then the end of the turn. True when there was anything.

@@ -126,9 +126,15 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
         timers = TimerQueue(uv)
         var descriptors: [CInt] = [-1, -1]
         let wakeCode = martlet_wake_open(&descriptors)
-        guard wakeCode == 0 else { throw SocketError(.startLoop, nil, code: wakeCode) }
+        guard wakeCode == 0 else {
+            uv_loop_close(uv)
+            throw SocketError(.startLoop, nil, code: wakeCode)
+        }
         wakeDescriptors = (descriptors[0], descriptors[1])
-        try start()
+        guard start() else {
+            uv_loop_close(uv)
+            throw SocketError(.startLoop, nil, code: EAGAIN)
+        }
     }
 
     deinit {

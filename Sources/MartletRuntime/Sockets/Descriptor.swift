@@ -65,6 +65,12 @@ enum Descriptor {
         if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size)) }
     }
 
+    /// Has a TCP socket report that it can be written to only while fewer bytes than this wait in the kernel to be sent for
+    /// the first time. Zero takes the limit away.
+    static func limitUnsent(_ descriptor: CInt, _ count: Int) {
+        set(descriptor, CInt(IPPROTO_TCP), TCP_NOTSENT_LOWAT, CInt(clamping: count))
+    }
+
     static func close(_ descriptor: CInt) {
         #if canImport(Glibc)
             _ = Glibc.close(descriptor)

@@ -41,8 +41,8 @@ extension StreamSocketDelegate {
 /// broken peer is noticed while reading is paused, a descriptor accepted on one loop is used on any other, TCP and Unix
 /// sockets are the same code, and nothing is allocated per read or write.
 ///
-/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (512 KiB) and
-/// writes it with one system call. A block is held only while something in it is unsent.
+/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (512 KiB, less on
+/// slow paths, see `SendPace`) and writes it with one system call. A block is held only while something in it is unsent.
 ///
 /// In-loop only, not Sendable. The loop keeps it, and it keeps its delegate, until it is closed.
 public final class StreamSocket: LoopResource {
@@ -84,6 +84,7 @@ public final class StreamSocket: LoopResource {
     private var transmit: TransmitBuffer?
     private var sent = 0
     private var lingerTimer: LoopTimer?
+    private var pace = SendPace(largest: EventLoopGroup.transmitBlockSize)
 
     /// A piece that a delegate may still want to add must fit into this.
     private static let largestPiece = 66_000
@@ -322,7 +323,8 @@ public final class StreamSocket: LoopResource {
             buffer = unsent
         } else {
             loop.noteBufferUse()
-            buffer = TransmitBuffer(storage: loop.takeTransmitStorage())
+            buffer = TransmitBuffer(
+                storage: pace.isUnlimited ? loop.takeTransmitStorage() : BytesStorage(capacity: pace.blockSize))
             sent = 0
             delegate?.socketTransmit(into: &buffer)
             guard state == .open || state == .flushing else { return }
@@ -352,7 +354,13 @@ public final class StreamSocket: LoopResource {
         }
         count = max(0, count)
         sentByteCount += count
-        if count == rest.count { return true }
+        if count == rest.count {
+            if pace.finished(buffer.count, now: loop.now), !remoteAddress.isUnix {
+                Descriptor.limitUnsent(descriptor, pace.isUnlimited ? 0 : pace.blockSize)
+            }
+            return true
+        }
+        pace.blocked(now: loop.now)
         isBlocked = true
         updateEvents()
         sent += count
