@@ -34,6 +34,10 @@ public struct Manifest: Sendable {
     }
 }
 
+extension Manifest: CustomStringConvertible {
+    public var description: String { "\(root): \(leaves.count) leaves, \(nodes.count) nodes" }
+}
+
 /// What the graph of a file may cost. A graph comes from whoever made the CID, who need not mean well.
 public struct GraphLimits: Hashable, Sendable {
     /// The largest inner node, in bytes.
