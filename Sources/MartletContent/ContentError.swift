@@ -30,6 +30,8 @@ public struct ContentError: Error, Hashable, Sendable, CustomStringConvertible {
         case noPeersLeft
         /// The fetch was cancelled. What was fetched is kept for resuming.
         case cancelled
+        /// This node has too much other work that blocks. What was fetched is kept for resuming.
+        case overloaded
         /// The file is not in the form that was expected.
         case malformedFile
         /// Any other failure of the system.

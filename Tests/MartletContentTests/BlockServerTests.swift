@@ -79,6 +79,39 @@ import Testing
         stream.reset()
     }
 
+    /// After answers of a few bytes, or of a file of small leaves, the server must not take a file of large leaves for one
+    /// of which many may be read at once.
+    @Test func whatIsReadAtOnceIsLimitedWhateverWasReadBefore() async throws {
+        let node = try SharingNode { $0.readAheadByteCount = 300 << 10 }
+        let small = try await node.share(content(50_000), as: "small")
+        node.directory.write(content(4 << 20), to: "large")
+        let large = try await node.files.add(
+            node.directory.file("large"), layout: FileLayout(leafByteCount: 256 << 10))
+        let none = CID(codec: .raw, multihash: Multihash(SHA256.hash([9])))
+        let stream = node.connect()
+        try await stream.write(BlockStream.Request.leaves(id: 1, root: small.root, ranges: [0..<50]).encoded)
+        try await stream.write(BlockStream.Request.leaves(id: 2, root: none, ranges: [0..<50]).encoded)
+        try await stream.write(BlockStream.Request.leaves(id: 3, root: large.root, ranges: [15..<16, 0..<15]).encoded)
+        var received = 0
+        while received < 50_000, let bytes = try await stream.read() { received += bytes.count }
+        for _ in 0..<200 { await Task.yield() }
+        // At most what the stream takes beyond its capacity, in one piece, has gone out; the rest is read as room comes.
+        #expect(node.server.totalSentByteCount <= 60_000 + 600 << 10)
+        try await stream.finish()
+        while let bytes = try await stream.read() { received += bytes.count }
+        #expect(received > 50_000 + 4 << 20)
+    }
+
+    @Test func anExecutorWithoutRoomMeansTooBusy() async throws {
+        let node = try SharingNode()
+        let shared = try await node.share(content(3_500))
+        let server = BlockServer(files: node.files, executor: CrashingExecutor(after: 1))
+        let (near, far) = MemoryStream.pair()
+        Task { try await server.serve(far) }
+        let client = TestClient(near)
+        #expect(try await client.leaves(shared.root, 0..<4).map(\.2) == [.found, .tooBusy, .tooBusy, .tooBusy])
+    }
+
     @Test func moreStreamsThanTheLimitAreToldSo() async throws {
         let node = try SharingNode { $0.maximumStreams = 1 }
         let shared = try await node.share(content(3_500))

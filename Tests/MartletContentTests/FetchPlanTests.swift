@@ -152,6 +152,21 @@ import Testing
         #expect(outputs(&plan) == [.drop(second, .stalled)])
     }
 
+    @Test func aPeerThatIsNotReadFromDoesNotStall() {
+        var plan = plan(leaves: 4)
+        let peer = plan.addPeer()
+        plan.peerReady(peer, now: start)
+        _ = outputs(&plan)
+        plan.holdUp(peer, true, now: start)
+        plan.tick(now: start + .seconds(100))
+        #expect(outputs(&plan) == [])
+        plan.holdUp(peer, false, now: start + .seconds(100))
+        plan.tick(now: start + .seconds(101))
+        #expect(outputs(&plan) == [])
+        plan.tick(now: start + .seconds(131))
+        #expect(outputs(&plan) == [.drop(peer, .stalled)])
+    }
+
     @Test func whatAPeerLacksIsAskedForElsewhere() {
         var plan = plan(leaves: 4)
         let partial = plan.addPeer()

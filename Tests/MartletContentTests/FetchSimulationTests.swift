@@ -165,7 +165,7 @@ private struct FetchSimulation {
 }
 
 @Suite struct FetchSimulationTests {
-    @Test(arguments: 0..<100 as Range<UInt64>)
+    @Test(arguments: 0..<60 as Range<UInt64>)
     func everyLeafIsVerifiedOnceWhateverPeersDo(seed: UInt64) {
         var simulation = FetchSimulation(seed: seed)
         simulation.run()
@@ -176,7 +176,7 @@ private struct FetchSimulation {
     }
 
     @Test func theSameSeedGivesTheSameOrders() {
-        for seed in 0..<20 as Range<UInt64> {
+        for seed in 0..<8 as Range<UInt64> {
             var first = FetchSimulation(seed: seed)
             var second = FetchSimulation(seed: seed)
             first.run()

@@ -1,5 +1,6 @@
 public import MartletCore
 import MartletIdentity
+import MartletStorage
 import Synchronization
 
 /// Serves shared files over `/martlet/blocks/1` streams.
@@ -114,13 +115,17 @@ public final class BlockServer: Sendable {
     }
 
     private func answer(_ conversation: Conversation, isBusy: Bool) async throws {
-        // Small leaves are read several at a time.
-        var leafByteCount = configuration.limits.blockByteCount
+        // The largest leaf seen of the file that is being sent: small leaves are read several at a time.
+        var known: (root: CID, leafByteCount: Int)?
         while await conversation.channel.waitForRoom(below: readAhead) {
             // The flag is read first: what was received before it was set is in the session by now.
             let hasEnded = conversation.hasEnded.load(ordering: .acquiring)
-            let maximum = isBusy ? .max : max(1, min(1 << 20, readAhead) / leafByteCount)
-            guard let step = conversation.session.withLock({ $0.next(maximum: maximum) }) else {
+            let size = known?.leafByteCount ?? configuration.limits.blockByteCount
+            let step = conversation.session.withLock { session in
+                let isKnown = session.nextRoot != nil && session.nextRoot == known?.root
+                return session.next(maximum: isBusy ? .max : isKnown ? max(1, pieceByteCount / size) : 1)
+            }
+            guard let step else {
                 if hasEnded { break }
                 await conversation.wake.wait()
                 continue
@@ -131,30 +136,44 @@ public final class BlockServer: Sendable {
             case .structure(let id, let root):
                 try await sendStructure(id, root, conversation, isBusy: isBusy)
             case .block(let id, let position, let cid):
-                let answer =
-                    isBusy
-                    ? [header(id, position, .tooBusy, 1)]
-                    : try await executor.run { [self] in
-                        [item(id, position, try files.readBlock(cid, buffers))]
-                    }
-                for bytes in answer { conversation.channel.send(bytes) }
+                let answer = try await read(isBusy: isBusy) { [self] in try files.readBlock(cid, buffers) }
+                conversation.channel.send(item(id, position, answer))
+            case .leaves(let id, let position, _, let indices) where isBusy:
+                conversation.channel.send(header(id, position, .tooBusy, indices.upperBound - indices.lowerBound))
             case .leaves(let id, let position, let root, let indices):
-                if isBusy {
-                    conversation.channel.send(
-                        header(id, position, .tooBusy, indices.upperBound - indices.lowerBound))
-                    continue
-                }
-                let answer = try await executor.run { [self] in try readLeaves(id, position, root, indices) }
-                for bytes in answer.items { conversation.channel.send(bytes) }
-                leafByteCount = answer.items.first.map { max(1, $0.count) } ?? leafByteCount
-                guard let absent = answer.absent else { continue }
-                let rest = conversation.session.withLock { $0.takeRest(of: id, absent.extent) }
-                let answered = UInt64(answer.items.count)
-                let count = indices.upperBound - indices.lowerBound - answered + rest
-                conversation.channel.send(header(id, position + answered, absent.status, count))
+                let largest = try await sendLeaves(id, position, root, indices, conversation)
+                let before = known?.root == root ? known?.leafByteCount ?? 0 : 0
+                known = largest > 0 ? (root, max(before, largest)) : known
             }
         }
         conversation.channel.finish()
+    }
+
+    /// What is read in one piece of work for the executor, unless it is a single larger leaf.
+    private var pieceByteCount: Int { min(1 << 20, readAhead) }
+
+    /// Sends the leaves of one step and returns the size of the largest.
+    private func sendLeaves(
+        _ id: UInt32, _ position: UInt64, _ root: CID, _ indices: Range<UInt64>, _ conversation: Conversation
+    ) async throws -> Int {
+        var largest = 0
+        var rest = indices
+        while !rest.isEmpty {
+            let first = position + (rest.lowerBound - indices.lowerBound)
+            let part = rest
+            let answer = try await readLeaves(id, first, root, part)
+            for bytes in answer.items { conversation.channel.send(bytes) }
+            largest = max(largest, answer.largestLeaf)
+            rest = rest.lowerBound + UInt64(answer.items.count)..<rest.upperBound
+            if let absent = answer.absent {
+                let more = conversation.session.withLock { $0.takeRest(of: id, absent.extent) }
+                let missing = rest.upperBound - rest.lowerBound + more
+                conversation.channel.send(header(id, first + UInt64(answer.items.count), absent.status, missing))
+                return largest
+            }
+            guard await conversation.channel.waitForRoom(below: readAhead) else { return largest }
+        }
+        return largest
     }
 
     /// The share of one stream in what is read ahead.
@@ -167,25 +186,53 @@ public final class BlockServer: Sendable {
 
     private struct LeafAnswer: Sendable {
         var items: [Bytes] = []
+        var largestLeaf = 0
         /// What goes for all further leaves of the range or the request.
         var absent: (status: BlockStream.Status, extent: BlockServerSession.Extent)?
     }
 
+    /// Reads the first of these leaves: one at least, and no more than make a piece.
     private func readLeaves(
         _ id: UInt32, _ position: UInt64, _ root: CID, _ indices: Range<UInt64>
-    ) throws -> LeafAnswer {
-        var answer = LeafAnswer()
-        var position = position
-        for index in indices {
-            let read = try files.readLeaf(index, of: root, buffers)
-            if case .absent(let status, let extent) = read {
-                answer.absent = (status, extent)
-                break
+    ) async throws -> LeafAnswer {
+        let limit = pieceByteCount
+        do {
+            return try await executor.run { [self] in
+                var answer = LeafAnswer()
+                var byteCount = 0
+                for index in indices where byteCount < limit && answer.absent == nil {
+                    let read = try files.readLeaf(index, of: root, buffers)
+                    if case .absent(let status, let extent) = read {
+                        answer.absent = (status, extent)
+                    } else {
+                        if case .found(_, let count) = read { answer.largestLeaf = max(answer.largestLeaf, count) }
+                        answer.items.append(item(id, position + UInt64(answer.items.count), read))
+                        byteCount += answer.items[answer.items.count - 1].count
+                    }
+                }
+                return answer
             }
-            answer.items.append(item(id, position, read))
-            position += 1
+        } catch {
+            guard isRefusal(error) else { throw error }
+            return LeafAnswer(items: [header(id, position, .tooBusy, 1)])
         }
-        return answer
+    }
+
+    private func read(
+        isBusy: Bool, _ body: @escaping @Sendable () throws -> BlockRead
+    ) async throws -> BlockRead {
+        guard !isBusy else { return .missing(.tooBusy) }
+        do {
+            return try await executor.run(body)
+        } catch {
+            guard isRefusal(error) else { throw error }
+            return .missing(.tooBusy)
+        }
+    }
+
+    /// Whether the executor had no room for the work; the client is told, and the stream goes on.
+    private func isRefusal(_ error: any Error) -> Bool {
+        !(error is ContentError || error is StorageError || error is CancellationError)
     }
 
     private func sendStructure(

@@ -99,6 +99,12 @@ public struct BlockServerSession: Sendable {
         if let index = pending.firstIndex(where: { $0.request.id == id }) { pending[index].isCancelled = true }
     }
 
+    /// The file whose leaves come next, when leaves do.
+    public var nextRoot: CID? {
+        guard let head = pending.first, case .leaves(_, let root, _) = head.request else { return nil }
+        return root
+    }
+
     /// What to send next, at most `maximum` blocks of one request; nil when nothing is asked for.
     public mutating func next(maximum: Int) -> Step? {
         guard structure == nil, !pending.isEmpty else { return nil }

@@ -277,7 +277,12 @@ struct FetchConversation: Sendable {
                         plan.leafReceived(leaf, from: member.slot, now: now)
                     }
                     guard isNeeded == true else { continue }
-                    await work.acquire(payload.byteCount)
+                    if !work.tryAcquire(workByteCount(payload)) {
+                        // The peer does not send because we do not read: its silence is ours.
+                        coordinator.withPlan { plan, now in plan.holdUp(member.slot, true, now: now) }
+                        await work.acquire(workByteCount(payload))
+                        coordinator.withPlan { plan, now in plan.holdUp(member.slot, false, now: now) }
+                    }
                     group.addTask { await self.verify(leaf, payload, manifest) }
                 case .unavailable(_, let indices, let status):
                     coordinator.withPlan { plan, now in
@@ -296,7 +301,7 @@ struct FetchConversation: Sendable {
 
     /// Hashes a leaf and, when it is right, writes it where it belongs.
     private func verify(_ leaf: Int, _ payload: LeafPayload, _ manifest: Manifest) async {
-        defer { work.release(payload.byteCount) }
+        defer { work.release(workByteCount(payload)) }
         let expected = manifest.leaves[leaf]
         do {
             let isRight = try await executor.run { [destination, options] in
@@ -316,7 +321,22 @@ struct FetchConversation: Sendable {
         } catch let error as ContentError {
             coordinator.end(.failure(error))
         } catch {
-            coordinator.end(.failure(ContentError(.cancelled, "cannot verify: \(error)")))
+            coordinator.end(.failure(ContentError(ofExecutor: error)))
+        }
+    }
+
+    /// What a leaf counts for in the work at hand: small ones count for more than their size, because each is a piece of
+    /// work for the executor, whose queue is limited.
+    private func workByteCount(_ payload: LeafPayload) -> Int { max(payload.byteCount, options.workByteCount / 128) }
+}
+
+extension ContentError {
+    /// The error for a blocking executor that did not run its work.
+    init(ofExecutor error: any Error) {
+        if error is CancellationError {
+            self.init(.cancelled, "cancelled")
+        } else {
+            self.init(.overloaded, "this node is too busy: \(error)")
         }
     }
 }

@@ -86,6 +86,8 @@ extension FetchPlan {
         var lacking: Set<Int> = []
         var pausedUntil = Instant(nanoseconds: .min)
         var lastProgress = Instant(nanoseconds: .min)
+        /// What it sends is not being read.
+        var isHeldUp = false
         var verifiedByteCount: UInt64 = 0
         /// Bytes a second, smoothed; nil until measured.
         var speed: Double?

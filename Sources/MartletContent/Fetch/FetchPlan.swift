@@ -124,6 +124,7 @@ public struct FetchPlan: Sendable {
     public mutating func peerReady(_ peer: Peer, now: Instant) {
         guard !isOver, case .away = peers[peer.index].phase else { return }
         peers[peer.index].phase = .ready
+        peers[peer.index].isHeldUp = false
         peers[peer.index].lastProgress = now
         assign(now)
     }
@@ -134,6 +135,12 @@ public struct FetchPlan: Sendable {
         release(peer, reason)
         assign(now)
         failIfHopeless()
+    }
+
+    /// The driver does not read what the peer sends, because it has enough to do: no silence of the peer's.
+    public mutating func holdUp(_ peer: Peer, _ isHeldUp: Bool, now: Instant) {
+        peers[peer.index].isHeldUp = isHeldUp
+        peers[peer.index].lastProgress = now
     }
 
     // MARK: Leaves
@@ -212,7 +219,7 @@ public struct FetchPlan: Sendable {
     public mutating func tick(now: Instant) {
         guard !isOver else { return }
         for index in peers.indices {
-            guard case .ready = peers[index].phase, !peers[index].outstanding.isEmpty else { continue }
+            guard peers[index].isReady, !peers[index].isHeldUp, !peers[index].outstanding.isEmpty else { continue }
             let silence = now - peers[index].lastProgress
             let canBeReplaced = peers.indices.contains { $0 != index && peers[$0].isReady }
             if silence > (canBeReplaced ? configuration.stallTimeout : configuration.lostTimeout) {

@@ -75,7 +75,7 @@ public enum FileFetch {
         } catch let error as ContentError {
             coordinator.end(.failure(error))
         } catch {
-            coordinator.end(.failure(ContentError(.cancelled, "cannot prepare the destination: \(error)")))
+            coordinator.end(.failure(ContentError(ofExecutor: error)))
         }
     }
 

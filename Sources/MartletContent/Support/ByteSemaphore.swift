@@ -17,6 +17,16 @@ final class ByteSemaphore: Sendable {
         state = Mutex(State(free: byteCount))
     }
 
+    /// Takes `count` bytes if they are free.
+    func tryAcquire(_ count: Int) -> Bool {
+        let count = min(count, limit)
+        return state.withLock { state in
+            guard state.waiters.isEmpty, state.free >= count else { return false }
+            state.free -= count
+            return true
+        }
+    }
+
     /// Takes `count` bytes, waiting for them. More than the limit counts as the limit.
     func acquire(_ count: Int) async {
         let count = min(count, limit)
