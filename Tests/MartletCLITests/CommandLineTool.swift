@@ -25,35 +25,33 @@ enum CommandLineTool {
 
 /// A command under way.
 final class RunningTool: @unchecked Sendable {
-    let process = Process()
-    private let output = Pipe()
-    private let errors = Pipe()
+    let process = ChildProcess()
+    private let arguments: [String]
+    private let environment: [String: String]
 
     init(_ arguments: [String], _ environment: [String: String] = [:]) {
-        process.executableURL = CommandLineTool.binary
-        process.arguments = arguments
+        self.arguments = arguments
         var variables = ProcessInfo.processInfo.environment
         // Nothing of whoever runs the tests may matter.
         for name in ["MARTLET_HOME", "XDG_DATA_HOME", "MARTLET_PASSPHRASE"] { variables[name] = nil }
         variables["SWIFT_BACKTRACE"] = "enable=no"
-        process.environment = variables.merging(environment) { $1 }
-        process.standardOutput = output
-        process.standardError = errors
-        process.standardInput = FileHandle.nullDevice
+        self.environment = variables.merging(environment) { $1 }
     }
 
-    func start() throws { try process.run() }
+    func start() throws {
+        try process.run(CommandLineTool.binary.path, arguments, environment: environment)
+    }
 
     func finish() throws -> CommandLineTool.Outcome {
-        try process.run()
+        try start()
         return rest()
     }
 
     /// Waits for the end and returns what has not been read yet. The commands here print less than a pipe holds on
     /// standard error.
     func rest() -> CommandLineTool.Outcome {
-        let output = Self.readAll(output.fileHandleForReading.fileDescriptor)
-        let errors = Self.readAll(errors.fileHandleForReading.fileDescriptor)
+        let output = Self.readAll(process.output)
+        let errors = Self.readAll(process.errors)
         process.waitUntilExit()
         return .init(
             status: process.terminationStatus, output: String(decoding: output, as: UTF8.self),
@@ -64,14 +62,13 @@ final class RunningTool: @unchecked Sendable {
     func nextLine() -> String? {
         var line: [UInt8] = []
         var byte: [UInt8] = [0]
-        while Self.read(output.fileHandleForReading.fileDescriptor, &byte) > 0 {
+        while Self.read(process.output, &byte) > 0 {
             if byte[0] == 0x0A { return String(decoding: line, as: UTF8.self) }
             line += byte
         }
         return line.isEmpty ? nil : String(decoding: line, as: UTF8.self)
     }
 
-    // `FileHandle` ends the process when a signal to some other test interrupts its read.
     private static func read(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Int {
         while true {
             let count = Glibc.read(descriptor, &buffer, buffer.count)
