@@ -50,7 +50,7 @@ final class EventLog: Sendable {
     }
 
     func fetch(
-        _ root: CID, _ sources: [FetchSource], executor: any BlockingExecutor = DirectExecutor(),
+        _ root: CID, _ sources: [FetchSource], executor: any BlockingExecutor = LaterExecutor(),
         log: EventLog = EventLog(), name: String = "copy", _ change: (inout FetchOptions) -> Void = { _ in }
     ) async throws -> FetchResult {
         try await FileFetch.run(

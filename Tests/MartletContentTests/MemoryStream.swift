@@ -121,3 +121,12 @@ final class MemoryStream: ByteStream {
 struct DirectExecutor: BlockingExecutor {
     func run<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T { try body() }
 }
+
+/// As a pool of threads does: the work begins later, unless the task was cancelled before.
+struct LaterExecutor: BlockingExecutor {
+    func run<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+        for _ in 0..<10 { await Task.yield() }
+        try Task.checkCancellation()
+        return try body()
+    }
+}

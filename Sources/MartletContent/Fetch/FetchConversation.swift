@@ -102,30 +102,38 @@ struct FetchConversation: Sendable {
             manifest = known
         }
         coordinator.withPlan { plan, now in plan.peerReady(member.slot, now: now) }
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await self.sendRequests(conversation, manifest) }
-            defer {
-                // The sender sees that the stream is gone, or is woken to see it.
-                member.state.withLock { $0.stream = nil }
-                member.wake.signal()
+        // Leaves that have arrived are verified to the end whatever becomes of the stream: nothing in this group throws, since
+        // that would cancel the others.
+        let end: Result<Void, any Error> = await withDiscardingTaskGroup { group in
+            group.addTask { await self.sendRequests(conversation, manifest) }
+            let end: Result<Void, any Error>
+            do {
+                try await receiveLeaves(conversation, manifest, &group)
+                end = .success(())
+            } catch {
+                end = .failure(error)
             }
-            try await receiveLeaves(conversation, manifest, &group)
             conversation.stream.reset()
+            // The sender is woken to see that the stream is gone.
+            member.state.withLock { $0.stream = nil }
+            member.wake.signal()
+            return end
         }
+        try end.get()
     }
 
     // MARK: The graph
 
     private func fetchStructure(_ conversation: Conversation) async throws -> Manifest {
-        var builder: ManifestBuilder
+        let graph: Graph
         do {
-            builder = try ManifestBuilder(root: coordinator.root, limits: options.graphLimits)
+            graph = Graph(try ManifestBuilder(root: coordinator.root, limits: options.graphLimits))
         } catch {
             coordinator.end(.failure(error))
             throw error
         }
         // A single leaf has no graph.
-        if let manifest = builder.manifest { return manifest }
+        if let manifest = graph.manifest { return manifest }
         let (_, message) = conversation.session.withLock {
             $0.requestStructure(root: coordinator.root, nodeByteCount: options.graphLimits.nodeByteCount)
         }
@@ -142,10 +150,10 @@ struct FetchConversation: Sendable {
                 switch event {
                 case .node(_, let payload):
                     member.state.withLock { $0.structureSilentSince = .systemNow() }
-                    builder = try await check(builder, payload.joined)
+                    try await check(graph, payload)
                     conversation.noteBrought()
                 case .structureEnded(_, .end):
-                    guard let manifest = builder.manifest else {
+                    guard let manifest = graph.manifest else {
                         throw ConversationEnd(reason: .misbehaved("ended a structure before it was complete"))
                     }
                     return manifest
@@ -157,15 +165,24 @@ struct FetchConversation: Sendable {
         throw BlockStreamError.endedEarly
     }
 
+    /// A graph that is being received, changed in place: it grows to many megabytes for a file of a terabyte.
+    private final class Graph: Sendable {
+        private let builder: Mutex<ManifestBuilder>
+
+        init(_ builder: ManifestBuilder) { self.builder = Mutex(builder) }
+
+        var manifest: Manifest? { builder.withLock { $0.manifest } }
+
+        func receive(_ block: Bytes) throws(ContentError) -> Bool {
+            try builder.withLock { builder throws(ContentError) in try builder.receive(block) }
+        }
+    }
+
     /// Hashing and parsing a large node takes a while; it is done where that disturbs nobody.
-    private func check(_ builder: ManifestBuilder, _ block: Bytes) async throws -> ManifestBuilder {
+    private func check(_ graph: Graph, _ payload: LeafPayload) async throws {
         do {
-            return try await executor.run {
-                var builder = builder
-                guard try builder.receive(block) else {
-                    throw ConversationEnd(reason: .misbehaved("sent a node that does not belong to the graph"))
-                }
-                return builder
+            guard try await executor.run({ try graph.receive(payload.joined) }) else {
+                throw ConversationEnd(reason: .misbehaved("sent a node that does not belong to the graph"))
             }
         } catch let error as ContentError {
             // The right node, and still no file: no peer can help.
@@ -176,7 +193,7 @@ struct FetchConversation: Sendable {
 
     // MARK: Asking
 
-    private func sendRequests(_ conversation: Conversation, _ manifest: Manifest) async throws {
+    private func sendRequests(_ conversation: Conversation, _ manifest: Manifest) async {
         var requests = RequestBook()
         var waiting: [FetchCoordinator.Order] = []
         while true {
@@ -192,7 +209,14 @@ struct FetchConversation: Sendable {
                 }
                 if message == nil, case .request = order { break }
                 waiting.removeFirst()
-                if let message { try await conversation.stream.write(message) }
+                guard let message else { continue }
+                do {
+                    try await conversation.stream.write(message)
+                } catch {
+                    // The reading side learns why.
+                    conversation.stream.reset()
+                    return
+                }
             }
             await member.wake.wait()
         }
@@ -244,7 +268,7 @@ struct FetchConversation: Sendable {
     // MARK: Leaves
 
     private func receiveLeaves(
-        _ conversation: Conversation, _ manifest: Manifest, _ group: inout ThrowingTaskGroup<Void, any Error>
+        _ conversation: Conversation, _ manifest: Manifest, _ group: inout DiscardingTaskGroup
     ) async throws {
         var unreported = 0
         var reportedAt = Instant.systemNow()

@@ -69,7 +69,8 @@ public struct FetchResult: Sendable {
             return try? FileLayout(leafByteCount: max(FileLayout().leafByteCount, Int(byteCount)))
         }
         guard case .regular(let size, let last, _) = FetchPlan.LeafSizes(manifest), last <= size else { return nil }
-        let links = manifest.nodes.first.flatMap { try? DAGNode(bytes: $0.block.span).links.count } ?? 174
-        return FileLayout(unchecked: size, maximumLinkCount: max(2, links))
+        // Only a graph with a full node tells how many links there may be; the usual number fits all others.
+        let links = manifest.nodes.compactMap { try? DAGNode(bytes: $0.block.span).links.count }.max() ?? 0
+        return FileLayout(unchecked: size, maximumLinkCount: max(FileLayout().maximumLinkCount, links))
     }
 }
