@@ -37,7 +37,7 @@ public struct IdentifyInfo: Hashable, Sendable {
     /// Takes in one more message of the exchange; later fields win and lists grow, as protobuf merging has it.
     ///
     /// - Parameter sender: the peer at the other end; a key or a record of somebody else's is refused.
-    mutating func merge(_ message: [UInt8], from sender: PeerID) throws(DecodingError) {
+    public mutating func merge(_ message: [UInt8], from sender: PeerID) throws(DecodingError) {
         let decoded: IdentifyProtobuf
         do {
             decoded = try IdentifyProtobuf(serializedBytes: message)
