@@ -40,9 +40,13 @@ public struct PingScenario: Sendable {
         public var logDigest = ""
     }
 
-    /// Runs the scenario. `log` gets the event log in pieces: one JSON object a line, times in nanoseconds of virtual time.
-    public func run(log: @escaping ([UInt8]) -> Void) -> Result {
-        PingRun(self, log: log).run()
+    /// Runs the scenario.
+    ///
+    /// - Parameters:
+    ///   - log: gets the event log in pieces: one JSON object a line, times in nanoseconds of virtual time.
+    ///   - connected: called when all connections are there and the pings are about to begin.
+    public func run(log: @escaping ([UInt8]) -> Void, connected: () -> Void = {}) -> Result {
+        PingRun(self, log: log).run(connected)
     }
 }
 
@@ -71,12 +75,13 @@ private final class PingRun: @unchecked Sendable {
         self.log = EventLog(log)
     }
 
-    func run() -> PingScenario.Result {
+    func run(_ connected: () -> Void) -> PingScenario.Result {
         addNodes()
         planDials()
         simulation.run(for: scenario.dialWindow)
         simulation.run(until: { self.result.connectionEnds >= self.expectedEnds }, limit: Self.settling)
         result.failureCount += max(0, expectedEnds - result.connectionEnds)
+        connected()
         planPings()
         simulation.run(for: scenario.duration + Self.trailing)
         result.eventCount = simulation.eventCount

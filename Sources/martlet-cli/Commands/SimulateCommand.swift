@@ -56,6 +56,10 @@ struct SimulatePingCommand: AsyncParsableCommand {
 
     private struct Cost: Encodable {
         let cpuS: Double
+        /// Until all connections were made and all peers identified.
+        let setUpCpuS: Double
+        /// From then on.
+        let pingCpuS: Double
         let peakResidentMb: Double
     }
 
@@ -65,13 +69,16 @@ struct SimulatePingCommand: AsyncParsableCommand {
         var scenario = PingScenario(nodeCount: nodes, seed: seed)
         scenario.connectionsPerNode = connections
         scenario.duration = .seconds(seconds)
-        let result = scenario.run { log.write($0) }
+        var connected = began
+        let result = scenario.run(log: log.write) { connected = ProcessUsage.cpuSeconds }
+        let ended = ProcessUsage.cpuSeconds
         log.flush()
         let summary = Summary(
             nodes: nodes, seed: seed, connectionEnds: result.connectionEnds, events: result.eventCount,
             pings: result.pingCount, failures: result.failureCount, sha256: result.logDigest)
         let cost = Cost(
-            cpuS: Text.rounded(ProcessUsage.cpuSeconds - began),
+            cpuS: Text.rounded(ended - began), setUpCpuS: Text.rounded(connected - began),
+            pingCpuS: Text.rounded(ended - connected),
             peakResidentMb: Text.rounded(Double(ProcessUsage.peakResidentBytes) / 1e6, 1))
         if output.json {
             Output.json(summary)
@@ -82,7 +89,8 @@ struct SimulatePingCommand: AsyncParsableCommand {
                     + "\(summary.pings) pings, \(summary.failures) failures")
             Output.line("event log sha256 \(summary.sha256)")
             Output.progress(
-                "\(Text.fixed(cost.cpuS, 1)) s of processor, \(Text.fixed(cost.peakResidentMb, 0)) MB at most\n")
+                "\(Text.fixed(cost.setUpCpuS, 1)) s of processor to connect, \(Text.fixed(cost.pingCpuS, 1)) s for "
+                    + "\(seconds) virtual seconds, \(Text.fixed(cost.peakResidentMb, 0)) MB at most\n")
         }
         guard result.failureCount == 0 else {
             throw Failure("\(result.failureCount) things in the simulated network failed that should not have")
