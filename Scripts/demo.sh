@@ -22,6 +22,7 @@ start() {
     local name=$1
     shift
     "$martlet" init --data-dir "$work/$name" >"$work/$name.init"
+    : >"$work/$name.log"
     "$martlet" node --data-dir "$work/$name" --listen /ip4/127.0.0.1/tcp/0 "$@" >"$work/$name.log" 2>"$work/$name.errors" &
     nodes+=($!)
     for _ in $(seq 100); do
