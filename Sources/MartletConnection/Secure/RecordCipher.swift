@@ -60,22 +60,37 @@ final class RecordCipher {
     }
 
     /// Encrypts `record` where it stands. Its last 16 bytes are room for the tag.
-    func seal(_ record: UnsafeMutableRawBufferPointer) throws(RecordError) {
+    ///
+    /// - Parameter tail: the end of the plaintext when it is not in `record` yet but elsewhere: OpenSSL encrypts from
+    ///   there to here, which saves copying it.
+    func seal(_ record: UnsafeMutableRawBufferPointer, tail: Bytes = Bytes()) throws(RecordError) {
         guard counter < .max else { throw .nonceExhausted }
         let count = record.count - Self.tagByteCount
         // `record` has at least the tag's room by contract, so its base address is there.
-        guard count >= 0, let base = record.baseAddress?.assumingMemoryBound(to: UInt8.self) else {
-            preconditionFailure("a record of \(record.count) bytes has no room for the tag")
+        guard count >= tail.count, let base = record.baseAddress?.assumingMemoryBound(to: UInt8.self) else {
+            preconditionFailure("a record of \(record.count) bytes has no room for its parts")
         }
         if let context = context(forRecordOf: count, sealing: true) {
+            let head = count - tail.count
             var written: Int32 = 0
-            let isDone =
+            var isDone =
                 EVP_EncryptInit_ex(context, nil, nil, nil, nonce) == 1
-                && EVP_EncryptUpdate(context, base, &written, base, Int32(count)) == 1
-                && EVP_EncryptFinal_ex(context, base + count, &written) == 1
+                && EVP_EncryptUpdate(context, base, &written, base, Int32(head)) == 1
+            if isDone, !tail.isEmpty {
+                isDone = tail.withUnsafeBytes {
+                    let source = $0.baseAddress?.assumingMemoryBound(to: UInt8.self)
+                    return EVP_EncryptUpdate(context, base + head, &written, source, Int32($0.count)) == 1
+                }
+            }
+            isDone =
+                isDone && EVP_EncryptFinal_ex(context, base + count, &written) == 1
                 && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, Int32(Self.tagByteCount), base + count) == 1
             precondition(isDone, "OpenSSL failed to encrypt a record of \(count) bytes")
         } else {
+            if !tail.isEmpty {
+                let room = UnsafeMutableRawBufferPointer(rebasing: record[count - tail.count..<count])
+                tail.withUnsafeBytes { room.copyMemory(from: $0) }
+            }
             crypto_aead_chacha20poly1305_ietf_encrypt(base, nil, base, UInt64(count), nil, 0, nil, nonce, secret)
         }
         advance()

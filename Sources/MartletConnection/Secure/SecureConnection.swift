@@ -8,8 +8,8 @@ public import MartletIdentity
 ///         role: .dialer, identity: noiseIdentity, expectedPeer: peer, configuration: ConnectionConfiguration(),
 ///         budget: budget, random: random.split(), now: loop.now)
 ///
-/// Received bytes are decrypted where they stand and parsed there; sent bytes are copied once, into the transmit buffer,
-/// and encrypted there. An idle connection holds no buffer and no cipher context.
+/// Received bytes are decrypted where they stand and parsed there; sent bytes are encrypted from where they
+/// are queued into the transmit buffer (small ones are copied there first). An idle connection holds no buffer and no cipher context.
 ///
 /// After `.closed` there may be one last thing to transmit, which tells the peer why.
 ///
@@ -27,19 +27,20 @@ public final class SecureConnection: MultiplexedConnection {
 
     public let role: ConnectionRole
     /// Who is at the other end; nil during the handshake.
-    public private(set) var remote: RemoteIdentity?
-    public private(set) var leftover = Bytes()
+    @exclusivity(unchecked) public private(set) var remote: RemoteIdentity?
+    @exclusivity(unchecked) public private(set) var leftover = Bytes()
 
+    // As in `YamuxSession`, access is not checked for overlap at run time: confined to a loop, and no foreign code called.
     private let session: YamuxSession
-    private var upgrade: ConnectionUpgrade?
-    private var muxerNegotiation: Negotiation?
+    @exclusivity(unchecked) private var upgrade: ConnectionUpgrade?
+    @exclusivity(unchecked) private var muxerNegotiation: Negotiation?
     /// Negotiation lines to be sent as a record of their own.
-    private var negotiationOutput: [UInt8] = []
-    private var sending: RecordCipher?
-    private var receiving: RecordCipher?
-    private var isClosed = false
+    @exclusivity(unchecked) private var negotiationOutput: [UInt8] = []
+    @exclusivity(unchecked) private var sending: RecordCipher?
+    @exclusivity(unchecked) private var receiving: RecordCipher?
+    @exclusivity(unchecked) private var isClosed = false
     private let handshakeDeadline: Instant
-    private var restDeadline: Instant?
+    @exclusivity(unchecked) private var restDeadline: Instant?
 
     /// - Parameters:
     ///   - role: what the sides agreed on; under a hole punch not always who dialled.
@@ -93,7 +94,7 @@ public final class SecureConnection: MultiplexedConnection {
         } catch {
             end(error)
         }
-        if !isClosed, session.outcome == nil, position < region.count {
+        if !isClosed, !session.hasEnded, position < region.count {
             let rest = region.slice(position..<region.count)
             leftover = rest.count <= Self.compactLimit ? rest.compacted() : rest
         }
@@ -138,7 +139,7 @@ public final class SecureConnection: MultiplexedConnection {
     ) throws(ConnectionCloseReason) {
         guard let receiving else { preconditionFailure("records before there is a key") }
         let memory = region.mutableBytes
-        while memory.count - position >= Self.lengthByteCount, session.outcome == nil {
+        while memory.count - position >= Self.lengthByteCount, !session.hasEnded {
             let size = Int(memory[position]) << 8 | Int(memory[position + 1])
             let start = position + Self.lengthByteCount
             // Said at once, without waiting for the rest of what can never be a record.
@@ -197,7 +198,7 @@ public final class SecureConnection: MultiplexedConnection {
     // MARK: Output
 
     /// What the upgrade left to be sent when it was done.
-    private var handshakeOutput: [UInt8] = []
+    @exclusivity(unchecked) private var handshakeOutput: [UInt8] = []
 
     public var hasPendingTransmit: Bool {
         if let upgrade { return !isClosed && !upgrade.output.isEmpty }
@@ -215,7 +216,7 @@ public final class SecureConnection: MultiplexedConnection {
         do {
             if !negotiationOutput.isEmpty {
                 let output = negotiationOutput
-                let sent = try appendRecord(to: &buffer, limit: output.count, sealedBy: sending) { room in
+                let sent = try appendRecord(to: &buffer, limit: output.count, sealedBy: sending) { room, _ in
                     guard room.count >= output.count else { return 0 }
                     room.copyBytes(from: output)
                     return output.count
@@ -228,7 +229,7 @@ public final class SecureConnection: MultiplexedConnection {
             let mayCut = buffer.count == 0
             while try appendRecord(
                 to: &buffer, limit: YamuxSession.recordLimit, sealedBy: sending,
-                filledBy: { session.fill($0, mayCut: mayCut, now: now) })
+                filledBy: { session.fill($0, mayCut: mayCut, detaching: true, tail: &$1, now: now) })
             {}
         } catch {
             end(.recordFailed(error))
@@ -241,20 +242,21 @@ public final class SecureConnection: MultiplexedConnection {
     @inline(__always)
     private func appendRecord(
         to buffer: inout TransmitBuffer, limit: Int, sealedBy cipher: RecordCipher,
-        filledBy fill: (UnsafeMutableRawBufferPointer) -> Int
+        filledBy fill: (UnsafeMutableRawBufferPointer, inout Bytes) -> Int
     ) throws(RecordError) -> Bool {
         let overhead = Self.lengthByteCount + RecordCipher.tagByteCount
         guard buffer.remaining >= Self.smallestRecord else { return false }
         let room = buffer.reserve(min(buffer.remaining, limit + overhead))
-        let written = fill(
-            UnsafeMutableRawBufferPointer(rebasing: room[Self.lengthByteCount..<room.count - RecordCipher.tagByteCount])
-        )
+        var tail = Bytes()
+        let plaintext = Self.lengthByteCount..<room.count - RecordCipher.tagByteCount
+        let written = fill(UnsafeMutableRawBufferPointer(rebasing: room[plaintext]), &tail)
         guard written > 0 else { return false }
         let size = written + RecordCipher.tagByteCount
         room[0] = UInt8(truncatingIfNeeded: size >> 8)
         room[1] = UInt8(truncatingIfNeeded: size)
         try cipher.seal(
-            UnsafeMutableRawBufferPointer(rebasing: room[Self.lengthByteCount..<Self.lengthByteCount + size]))
+            UnsafeMutableRawBufferPointer(rebasing: room[Self.lengthByteCount..<Self.lengthByteCount + size]),
+            tail: tail)
         buffer.commit(Self.lengthByteCount + size)
         return true
     }
@@ -292,10 +294,11 @@ public final class SecureConnection: MultiplexedConnection {
     }
 
     private func noteTraffic(now: Instant) {
-        let holdsSomething =
-            sending?.holdsContext == true || receiving?.holdsContext == true || leftover.count > Self.compactLimit
-        if holdsSomething { restDeadline = now + Self.restDelay }
+        if holdsContexts || leftover.count > Self.compactLimit { restDeadline = now + Self.restDelay }
     }
+
+    /// Whether memory is held that a rest gives back.
+    var holdsContexts: Bool { sending?.holdsContext == true || receiving?.holdsContext == true }
 
     /// Gives back what only traffic needs.
     private func rest() {
@@ -309,7 +312,7 @@ public final class SecureConnection: MultiplexedConnection {
     // MARK: End
 
     private func end(_ reason: ConnectionCloseReason) {
-        guard session.outcome == nil else { return }
+        guard !session.hasEnded else { return }
         if case .muxerViolation = reason {
             session.end(reason, telling: .protocolError)
         } else {
@@ -319,7 +322,7 @@ public final class SecureConnection: MultiplexedConnection {
 
     /// Reports the end of the session, once.
     private func settle() {
-        guard let outcome = session.outcome, !isClosed else { return }
+        guard session.hasEnded, !isClosed, let outcome = session.outcome else { return }
         isClosed = true
         session.dropStreams()
         session.events.append(.closed(outcome))
@@ -342,7 +345,7 @@ public final class SecureConnection: MultiplexedConnection {
 // MARK: - Streams
 
 extension SecureConnection {
-    public func nextEvent() -> ConnectionEvent? { session.events.popFirst() }
+    public func nextEvent() -> ConnectionEvent? { session.nextEvent() }
 
     public var streamCount: Int { session.streamCount }
 

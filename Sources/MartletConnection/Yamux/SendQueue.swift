@@ -30,6 +30,15 @@ struct SendQueue {
         byteCount -= room.count
     }
 
+    /// Takes the first `count` bytes out as one slice, without copying; nil when they are not in one piece.
+    mutating func takePiece(_ count: Int) -> Bytes? {
+        guard first.count >= count else { return nil }
+        let piece = first.takeFirst(count)
+        if first.isEmpty, let next = rest.popFirst() { first = next }
+        byteCount -= count
+        return piece
+    }
+
     mutating func removeAll() {
         self = SendQueue()
     }

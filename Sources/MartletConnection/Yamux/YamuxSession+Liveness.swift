@@ -101,25 +101,25 @@ extension YamuxSession {
     func receivedAnything(now: Instant) { liveness.received(now: now) }
 
     public var deadline: Instant? {
-        guard outcome == nil else { return nil }
+        guard !hasEnded else { return nil }
         guard let closingUntil else { return liveness.deadline }
         return min(closingUntil, liveness.deadline ?? closingUntil)
     }
 
     public func handleTimeout(now: Instant) {
-        guard outcome == nil else { return }
+        guard !hasEnded else { return }
         if let closingUntil, now >= closingUntil {
             pendingGoAway = .normal
-            outcome = .closedLocally
+            conclude(.closedLocally)
         } else if let silence = liveness.timeout(now: now) {
-            outcome = .unresponsive(silence)
+            conclude(.unresponsive(silence))
         }
     }
 
     /// The session ends with an error; the peer is told, if it still listens.
     func end(_ reason: ConnectionCloseReason, telling code: GoAwayCode?) {
-        guard outcome == nil else { return }
-        outcome = reason
+        guard !hasEnded else { return }
+        conclude(reason)
         pendingGoAway = code
         answers.removeAll()
     }

@@ -31,7 +31,7 @@ extension YamuxSession {
         let memory = UnsafeRawBufferPointer(storage.mutableBytes)
         var position = range.lowerBound
         var copies = CopiedPayloads()
-        while position < range.upperBound, outcome == nil {
+        while position < range.upperBound, !hasEnded {
             if body.remaining > 0 {
                 let end = position + min(body.remaining, range.upperBound - position)
                 takeBody(storage, position..<end, of: range, copies: &copies, now: now)
@@ -157,7 +157,7 @@ extension YamuxSession {
         if code == .normal, !streams.isEmpty {
             remoteIsLeaving = true
         } else {
-            outcome = .goneAway(code)
+            conclude(.goneAway(code))
         }
     }
 

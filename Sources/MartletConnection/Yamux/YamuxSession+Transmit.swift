@@ -10,39 +10,49 @@ extension YamuxSession {
 
     public var hasPendingTransmit: Bool {
         !answers.isEmpty || liveness.pingIsDue || !notices.isEmpty || hasReadyStream || pendingGoAway != nil
-            || (closingUntil != nil && outcome == nil && queuedTotal == 0)
+            || (closingUntil != nil && !hasEnded && queuedTotal == 0)
     }
 
     private var hasReadyStream: Bool { !ready[0].isEmpty || !ready[1].isEmpty || !ready[2].isEmpty }
 
+    /// A payload from this size on ends its record and need not be copied into it: it can be encrypted from where it is.
+    private static let detachThreshold = 12 * 1024
+
     /// Writes frames into `room` as far as they fit, and returns how many bytes they take; 0 when there are none.
     ///
-    /// Answers go first, then pings, then window updates, then data by class. Payload is copied once, from the queued
-    /// bytes to where it is encrypted. Nothing is allocated.
+    /// Answers go first, then pings, then window updates, then data by class. Nothing is allocated.
     ///
     /// - Parameter mayCut: whether a frame may be made shorter for want of room. With false it waits for the next record.
     public func fill(_ room: UnsafeMutableRawBufferPointer, mayCut: Bool = true, now: Instant) -> Int {
-        guard outcome == nil else { return fillFarewell(room) }
-        var writer = FrameWriter(room: room)
+        var tail = Bytes()
+        return fill(room, mayCut: mayCut, detaching: false, tail: &tail, now: now)
+    }
+
+    /// The same, but a large payload at the end of the record may be left in `tail`: its room is counted and not written.
+    func fill(
+        _ room: UnsafeMutableRawBufferPointer, mayCut: Bool, detaching: Bool, tail: inout Bytes, now: Instant
+    ) -> Int {
+        var writer = FrameWriter(room: room, mayDetach: detaching)
+        guard !hasEnded else { return fillFarewell(&writer) }
         writeAnswers(&writer)
         if liveness.pingIsDue, writer.hasRoomForHeader {
             writer.write(YamuxHeader(.ping, .syn, stream: 0, length: liveness.pingSent(value: randomWord(), now: now)))
         }
         writeNotices(&writer)
-        while writer.count < Self.recordTarget, let stream = nextReady(), writeData(of: stream, &writer, mayCut: mayCut)
-        {
-        }
+        while writer.count < Self.recordTarget, !writer.isAtEnd, let stream = nextReady(),
+            writeData(of: stream, &writer, mayCut: mayCut)
+        {}
         if closingUntil != nil, queuedTotal == 0, !hasReadyStream, answers.isEmpty, writer.hasRoomForHeader {
             writer.write(YamuxHeader(.goAway, [], stream: 0, length: GoAwayCode.normal.rawValue))
-            outcome = .closedLocally
+            conclude(.closedLocally)
         }
         if writer.count > 0 { liveness.sent(now: now) }
+        if writer.isAtEnd { tail = writer.tail }
         return writer.count
     }
 
     /// The last frame of a session that has ended, if there is one to send.
-    private func fillFarewell(_ room: UnsafeMutableRawBufferPointer) -> Int {
-        var writer = FrameWriter(room: room)
+    private func fillFarewell(_ writer: inout FrameWriter) -> Int {
         guard let code = pendingGoAway, writer.hasRoomForHeader else { return 0 }
         pendingGoAway = nil
         writer.write(YamuxHeader(.goAway, [], stream: 0, length: code.rawValue))
@@ -95,7 +105,11 @@ extension YamuxSession {
             stream.hasSentFIN = true
         }
         writer.write(YamuxHeader(.data, flags, stream: stream.id, length: UInt32(truncatingIfNeeded: count)))
-        stream.queue.move(into: writer.take(count))
+        if writer.mayDetach, count >= Self.detachThreshold, let piece = stream.queue.takePiece(count) {
+            writer.end(with: piece)
+        } else {
+            stream.queue.move(into: writer.take(count))
+        }
         queuedTotal -= count
         stream.sendWindow -= count
         stream.deficit -= count
@@ -117,12 +131,19 @@ extension YamuxSession {
 
 /// Writes frames one after the other into one record.
 private struct FrameWriter {
-    let room: UnsafeMutableRawBufferPointer
+    private let room: UnsafeMutableRawBufferPointer
+    let mayDetach: Bool
     private(set) var count = 0
+    /// A payload that ends the record and was not copied into it.
+    private(set) var tail = Bytes()
 
-    init(room: UnsafeMutableRawBufferPointer) { self.room = room }
+    init(room: UnsafeMutableRawBufferPointer, mayDetach: Bool) {
+        self.room = room
+        self.mayDetach = mayDetach
+    }
 
-    var remaining: Int { room.count - count }
+    var isAtEnd: Bool { !tail.isEmpty }
+    var remaining: Int { isAtEnd ? 0 : room.count - count }
     var hasRoomForHeader: Bool { remaining >= YamuxHeader.byteCount }
 
     mutating func write(_ header: YamuxHeader) {
@@ -132,5 +153,10 @@ private struct FrameWriter {
     mutating func take(_ size: Int) -> UnsafeMutableRawBufferPointer {
         defer { count += size }
         return UnsafeMutableRawBufferPointer(rebasing: room[count..<count + size])
+    }
+
+    mutating func end(with payload: Bytes) {
+        count += payload.count
+        tail = payload
     }
 }

@@ -12,7 +12,7 @@ extension YamuxSession {
     /// A window of which half was taken within two round trips limits the flow, and doubles: per stream up to
     /// `maximumStreamWindow`, per connection up to `maximumConnectionWindow`, per node as the budget allows.
     public func consumed(_ count: Int, on id: StreamID, now: Instant) {
-        guard count > 0, outcome == nil, let stream = stream(id) else { return }
+        guard count > 0, !hasEnded, let stream = stream(id) else { return }
         stream.unconsumed = max(0, stream.unconsumed - count)
         // Taking a stream's bytes is taking the stream: it is acknowledged even if nothing is ever sent on it.
         if stream.mustSendACK { notices.append(stream) }

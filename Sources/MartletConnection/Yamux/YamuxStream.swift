@@ -7,7 +7,7 @@ final class YamuxStream {
     let isOutbound: Bool
 
     // Sending.
-    var queue = SendQueue()
+    @exclusivity(unchecked) var queue = SendQueue()
     /// How many bytes the peer will still take.
     var sendWindow: Int
     /// What is left of this stream's turn in its class.
