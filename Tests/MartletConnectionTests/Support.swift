@@ -2,6 +2,13 @@ import MartletConnection
 import MartletCore
 import MartletIdentity
 import MartletTestSupport
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
 
 /// Two secure connections over a pipe, everything from a seed.
 func makeSecurePair(
@@ -52,17 +59,56 @@ final class TestIdentities: Sendable {
     }
 }
 
-func hexBytes(_ text: String) -> [UInt8] {
+/// The lines of a vector file, comments left out, split at tabs.
+func vectors(_ name: String, file: String = #filePath) throws -> [[String]] {
+    let folder = file.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+    let handle = try #require(fopen("\(folder)/Vectors/\(name)", "r"), "no vectors \(name)")
+    defer { fclose(handle) }
     var bytes: [UInt8] = []
-    var high: UInt8?
-    for character in text {
-        guard let digit = character.hexDigitValue else { continue }
-        if let first = high {
-            bytes.append(first << 4 | UInt8(digit))
-            high = nil
-        } else {
-            high = UInt8(digit)
-        }
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while case let count = fread(&buffer, 1, buffer.count, handle), count > 0 { bytes += buffer[..<count] }
+    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix("#") }
+    try #require(!lines.isEmpty)
+    return lines.map { $0.split(separator: "\t", omittingEmptySubsequences: false).map(String.init) }
+}
+
+func hex(_ text: String) throws -> [UInt8] { try Multibase.base16.decodeWithoutPrefix(text) }
+
+/// What `body` throws.
+func failure<E: Error>(of body: () throws(E) -> some Any) -> E? {
+    do throws(E) {
+        _ = try body()
+        return nil
+    } catch { return error }
+}
+
+/// Everything that a connection has to send.
+func transmitted(by connection: SecureConnection, now: Instant = testStart) -> [UInt8] {
+    var bytes: [UInt8] = []
+    while connection.hasPendingTransmit {
+        var buffer = TransmitBuffer(storage: BytesStorage(capacity: 65_536))
+        connection.transmit(into: &buffer, now: now)
+        guard buffer.count > 0 else { break }
+        bytes += buffer.written
     }
     return bytes
 }
+
+/// Lets a connection receive `bytes`, after what it has left over.
+func give(_ bytes: [UInt8], to connection: SecureConnection, now: Instant = testStart) {
+    connection.receive(ReceivedRegion(copying: connection.leftover.array + bytes), now: now)
+}
+
+/// All events so far.
+func events(of connection: SecureConnection) -> [ConnectionEvent] {
+    var events: [ConnectionEvent] = []
+    while let event = connection.nextEvent() { events.append(event) }
+    return events
+}
+
+func closeReason(of connection: SecureConnection) -> ConnectionCloseReason? {
+    for case .closed(let reason) in events(of: connection) { return reason }
+    return nil
+}
+
+let testStart = Instant(nanoseconds: 1_000_000_000)
