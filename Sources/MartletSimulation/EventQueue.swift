@@ -8,14 +8,15 @@ struct EventQueue {
         case endOfFile(SimulatedConnection)
         case connectionTimer(SimulatedConnection)
         case nodeTimer(SimulatedNode)
-        case dialArrives(SimulatedDial)
+        indirect case dialArrives(SimulatedDial)
         case action(@Sendable (Simulation) -> Void)
     }
 
+    /// What the heap moves about: small, and without references, for it is moved often. The event waits in its slot.
     private struct Entry: Comparable {
         let time: Instant
         let number: UInt64
-        let event: Event
+        let slot: Int
 
         static func < (left: Entry, right: Entry) -> Bool {
             left.time == right.time ? left.number < right.number : left.time < right.time
@@ -25,6 +26,8 @@ struct EventQueue {
     }
 
     private var heap = Heap<Entry>()
+    private var slots: [Event?] = []
+    private var freeSlots: [Int] = []
     private var lastNumber: UInt64 = 0
 
     var isEmpty: Bool { heap.isEmpty }
@@ -33,12 +36,21 @@ struct EventQueue {
 
     mutating func plan(_ event: Event, at time: Instant) {
         lastNumber += 1
-        heap.insert(Entry(time: time, number: lastNumber, event: event))
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+            slots[slot] = event
+        } else {
+            slot = slots.count
+            slots.append(event)
+        }
+        heap.insert(Entry(time: time, number: lastNumber, slot: slot))
     }
 
     mutating func next() -> (Instant, Event)? {
-        guard let entry = heap.popMin() else { return nil }
+        guard let entry = heap.popMin(), let event = slots[entry.slot].take() else { return nil }
+        freeSlots.append(entry.slot)
         processedCount += 1
-        return (entry.time, entry.event)
+        return (entry.time, event)
     }
 }

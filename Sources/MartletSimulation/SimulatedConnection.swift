@@ -4,7 +4,7 @@ import MartletIdentity
 public import MartletSwarm
 
 /// One end of a simulated connection: the production connection, and the virtual wire to the other end.
-public final class SimulatedConnection {
+public final class SimulatedConnection: PeerConnectionOwner {
     public let connection: PeerConnection
     unowned let node: SimulatedNode
     /// The other end, until it is closed.
@@ -22,6 +22,11 @@ public final class SimulatedConnection {
         self.node = node
         self.latency = latency
         arrival = now
+        connection.owner = self
+    }
+
+    public func connectionNeedsService(_ connection: PeerConnection) {
+        node.simulation.markDirty(self)
     }
 }
 

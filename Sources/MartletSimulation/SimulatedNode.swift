@@ -4,7 +4,7 @@ public import MartletIdentity
 public import MartletSwarm
 
 /// A production engine in a simulated network.
-public final class SimulatedNode: PeerConnectionOwner {
+public final class SimulatedNode {
     public let index: Int
     public let engine: NodeEngine
     public let address: Multiaddr
@@ -22,11 +22,6 @@ public final class SimulatedNode: PeerConnectionOwner {
         self.engine = engine
         self.address = address
         self.simulation = simulation
-    }
-
-    public func connectionNeedsService(_ connection: PeerConnection) {
-        guard let end = connections[connection.id] else { return }
-        simulation.markDirty(end)
     }
 
     /// The address with the peer id, for others to dial.

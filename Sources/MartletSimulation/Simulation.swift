@@ -199,8 +199,16 @@ public final class Simulation {
         let connection = end.connection
         connection.serviced()
         var isOver = false
+        var concernsSwarm = false
         while let event = connection.nextEvent() {
-            if case .closed = event { isOver = true }
+            switch event {
+            case .closed:
+                isOver = true
+                concernsSwarm = true
+            // Only noted there. It is what happens most.
+            case .roundTrip: break
+            default: concernsSwarm = true
+            }
             end.node.engine.swarm.connection(connection.id, reports: event, now: now)
         }
         while connection.hasPendingTransmit {
@@ -210,7 +218,7 @@ public final class Simulation {
             send(Bytes(copying: transmitBuffer.written), from: end)
         }
         if isOver { close(end) } else { plan(end) }
-        drain(end.node)
+        if concernsSwarm { drain(end.node) }
     }
 
     private func plan(_ end: SimulatedConnection) {
@@ -302,7 +310,6 @@ public final class Simulation {
     ) -> SimulatedConnection {
         let connection = node.engine.factory.makeConnection(
             id, role: role, remoteAddress: remote, expecting: expecting, random: random.split(), now: now)
-        connection.owner = node
         let end = SimulatedConnection(connection: connection, node: node, latency: latency, now: now)
         node.connections[id] = end
         return end
