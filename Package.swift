@@ -70,6 +70,7 @@ let package = Package(
         layer(
             "MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque],
             protos: ["identify", "peer_store"]),
+        layer("MartletRPC", ["MartletCore", "MartletIdentity", deque]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
         layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),
         layer("MartletRuntime", ["MartletCore", "CMartlet", "CLibuv", "CCares", deque, heap]),
@@ -77,7 +78,7 @@ let package = Package(
             "Martlet",
             [
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletStorage",
-                "MartletContent", "MartletRuntime", logging, metrics, deque,
+                "MartletContent", "MartletRPC", "MartletRuntime", logging, metrics, deque,
             ]),
         layer(
             "MartletSimulation",
@@ -97,10 +98,15 @@ let package = Package(
         tests("MartletIdentity", ["MartletCore"]),
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
+        tests("MartletRPC", ["MartletCore", "MartletIdentity"]),
         tests("MartletStorage", ["MartletCore"]),
         tests("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CLibsodium"]),
         tests("MartletRuntime", ["MartletCore"]),
-        tests("Martlet", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent"]),
+        tests(
+            "Martlet",
+            [
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent", "MartletRPC",
+            ]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
         .testTarget(
             name: "MartletCLITests", dependencies: ["martlet-cli", "MartletCore"], swiftSettings: settings),
