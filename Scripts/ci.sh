@@ -45,7 +45,10 @@ unit_tests() {
 interop() {
     Interop/run.sh 2>&1 | tee "$logs/interop"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
-    passed=$((passed + $(tail -n 5 "$logs/interop" | sed -nE 's/.*[= ]([0-9]+) passed.*/\1/p' | tail -n 1 || echo 0)))
+    # pytest's closing line looks like: 82 passed in 78.94s
+    local count
+    count=$(tail -n 5 "$logs/interop" | sed -nE 's/^([^0-9]*)([0-9]+) passed.*/\2/p' | tail -n 1)
+    passed=$((passed + ${count:-0}))
 }
 
 examples() {
@@ -56,7 +59,9 @@ examples() {
 fuzz() {
     Fuzz/run.sh "${FUZZ_SECONDS:-20}" 2>&1 | tee "$logs/fuzz"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
-    passed=$((passed + $(sed -nE 's/^fuzz: ([0-9]+) passed.*/\1/p' "$logs/fuzz")))
+    local count
+    count=$(sed -nE 's/^fuzz: ([0-9]+) passed.*/\1/p' "$logs/fuzz")
+    passed=$((passed + ${count:-0}))
 }
 
 step "set-up" Scripts/setup.sh --interop
