@@ -23,8 +23,9 @@ public struct NodeConfiguration: Sendable {
     /// Event loops to spread connections over; nil takes one for each core, at most 8.
     public var loopCount: Int?
     /// How long a loop that just had work keeps looking for more before it sleeps. It saves the time that waking a processor
-    /// takes (about 20 µs), and costs that much of a core; zero on machines that run many nodes.
-    public var spin: Duration = .microseconds(20)
+    /// takes there and back (50 to 100 µs of a virtual machine); looking that is in vain soon stops. Zero on machines that run
+    /// many nodes.
+    public var spin: Duration = .microseconds(100)
     public var limits = SwarmLimits()
     public var dialing = DialSettings()
     public var connection = ConnectionConfiguration()
