@@ -99,17 +99,21 @@ let package = Package(
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
         tests("MartletRPC", ["MartletCore", "MartletIdentity"]),
-        tests("MartletStorage", ["MartletCore"]),
-        tests("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CLibsodium"]),
-        tests("MartletRuntime", ["MartletCore"]),
+        tests("MartletStorage", ["MartletCore", "TemporaryFiles"]),
+        tests(
+            "MartletContent",
+            ["MartletCore", "MartletIdentity", "MartletStorage", "CLibsodium", "TemporaryFiles"]),
+        tests("MartletRuntime", ["MartletCore", "TemporaryFiles"]),
         tests(
             "Martlet",
             [
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent", "MartletRPC",
+                "TemporaryFiles",
             ]),
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
         .testTarget(
             name: "MartletCLITests", dependencies: ["martlet-cli", "MartletCore"], swiftSettings: settings),
+        .target(name: "TemporaryFiles", path: "Tests/TemporaryFiles", swiftSettings: settings),
         .target(
             name: "MartletTestSupport", dependencies: ["MartletCore", "MartletConnection"],
             path: "Tests/MartletTestSupport",

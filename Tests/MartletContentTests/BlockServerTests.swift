@@ -1,5 +1,6 @@
 import MartletCore
 import MartletIdentity
+import TemporaryFiles
 import Testing
 
 @testable import MartletContent

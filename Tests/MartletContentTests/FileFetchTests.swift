@@ -3,6 +3,7 @@ import MartletCore
 import MartletIdentity
 import MartletStorage
 import Synchronization
+import TemporaryFiles
 import Testing
 
 @testable import MartletContent

@@ -1,4 +1,5 @@
 import MartletCore
+import TemporaryFiles
 import Testing
 
 @testable import MartletContent

@@ -2,6 +2,7 @@ import Glibc
 import MartletCore
 import MartletIdentity
 import MartletStorage
+import TemporaryFiles
 import Testing
 
 @testable import MartletContent

@@ -2,6 +2,7 @@ import Glibc
 import MartletCore
 import MartletStorage
 import Synchronization
+import TemporaryFiles
 
 @testable import MartletContent
 

@@ -1,5 +1,6 @@
 import Glibc
 import MartletCore
+import TemporaryFiles
 import Testing
 
 @testable import MartletRuntime
@@ -159,7 +160,8 @@ import Testing
     // MARK: Unix-domain sockets
 
     @Test func aUnixSocketIsPrivateAndRemovedAtTheEnd() async throws {
-        let path = temporaryDirectory() + "/control"
+        let directory = TemporaryDirectory()
+        let path = directory.path + "/control"
         try await withGroup { group in
             let listener = try await listen(group.next(), .unix(path: path))
             var status = stat()
@@ -171,7 +173,8 @@ import Testing
     }
 
     @Test func aStaleUnixSocketIsReplacedAndALiveOneIsNot() async throws {
-        let path = temporaryDirectory() + "/control"
+        let directory = TemporaryDirectory()
+        let path = directory.path + "/control"
         // A listener that died without cleaning up.
         let dead = try Descriptor.open(Descriptor.stream, for: .unix(path: path))
         #expect(Descriptor.bind(dead, to: .unix(path: path)) == 0)
@@ -189,7 +192,8 @@ import Testing
     }
 
     @Test func aFileThatIsNoSocketIsLeftAlone() async throws {
-        let path = temporaryDirectory() + "/precious"
+        let directory = TemporaryDirectory()
+        let path = directory.path + "/precious"
         close(open(path, O_CREAT | O_WRONLY, 0o600))
         try await withGroup { group in
             let error = await #expect(throws: SocketError.self) {
@@ -201,7 +205,8 @@ import Testing
     }
 
     @Test func aSuccessorsSocketFileIsNotRemoved() async throws {
-        let path = temporaryDirectory() + "/control"
+        let directory = TemporaryDirectory()
+        let path = directory.path + "/control"
         try await withGroup { group in
             let loop = group.next()
             let old = try await listen(loop, .unix(path: path))

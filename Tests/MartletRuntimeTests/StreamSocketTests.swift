@@ -1,5 +1,6 @@
 import Glibc
 import MartletCore
+import TemporaryFiles
 import Testing
 
 @testable import MartletRuntime
@@ -8,8 +9,8 @@ import Testing
     @Test(arguments: ["127.0.0.1:0", "[::1]:0", "unix"])
     func bytesGoBothWays(_ place: String) async throws {
         try await withGroup(loopCount: 2) { group in
-            let directory = temporaryDirectory()
-            let address = try #require(SocketAddress(place == "unix" ? "\(directory)/s" : place))
+            let directory = TemporaryDirectory()
+            let address = try #require(SocketAddress(place == "unix" ? "\(directory.path)/s" : place))
             let pair = try await connectedPair(group.loops[0], group.loops[1], at: address)
             pair.dialer.send([1, 2, 3])
             await pair.listener.wait { $0.received == [1, 2, 3] }
@@ -21,7 +22,6 @@ import Testing
                 #expect(socket.receivedByteCount == 2)
                 if !address.isUnix { #expect(socket.remoteAddress == pair.listener.socket?.localAddress) }
             }
-            rmdir(directory)
         }
     }
 

@@ -206,9 +206,3 @@ func connect(
         }
     }
 }
-
-/// A directory that goes with the test.
-func temporaryDirectory() -> String {
-    var template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
-    return String(cString: mkdtemp(&template)!)
-}

@@ -1,5 +1,6 @@
 import Glibc
 import MartletCore
+import TemporaryFiles
 import Testing
 
 @testable import MartletStorage

@@ -1,6 +1,7 @@
 import Glibc
 import MartletCore
 import Synchronization
+import TemporaryFiles
 import Testing
 
 @testable import MartletStorage

@@ -1,4 +1,5 @@
 import Martlet
+import TemporaryFiles
 import Testing
 
 #if canImport(Glibc)

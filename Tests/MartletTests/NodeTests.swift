@@ -2,6 +2,7 @@ import Logging
 import Martlet
 import MartletCore
 import MartletIdentity
+import TemporaryFiles
 import Testing
 
 /// Nodes over real sockets on the loopback interface.
