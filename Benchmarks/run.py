@@ -272,6 +272,35 @@ def bench_memory(options):
             print(f"| {system.name} | {idle:.1f} | {full:.1f} | {full - idle:.1f} |")
 
 
+def bench_rpc(options):
+    """What the Python of a peer's client costs is in its row; the processor time of both ends says how much work it was."""
+    rows = [
+        ("128 bytes, one call at a time", ["--size", "128", "--inflight", "1"]),
+        ("128 bytes, 64 calls at a time", ["--size", "128", "--inflight", "64"]),
+        ("256 KiB to an empty answer, 16 calls at a time", ["--size", "262144", "--reply", "0", "--inflight", "16"]),
+    ]
+    for title, way in rows:
+        way += ["--seconds", "3"]
+        systems = [
+            Martlet("Martlet", client=way),
+            Peer("Lattica", "lattica", client=way),
+            Peer("gRPC, clear text", "grpc", client=way, serve=["--way", "clear"]),
+            Peer("gRPC over TLS", "grpc", client=way),
+        ]
+        results = interleaved(systems, "rpc", options.rounds)
+        own = median(results["Martlet"], "calls_per_s") if results["Martlet"] else None
+        print(f"\n| {title} | calls/s | MB/s | p50 µs | p99 µs | CPU µs a call, both ends | Martlet does | runs |")
+        print("|---|---|---|---|---|---|---|---|")
+        for name, values in results.items():
+            if not values:
+                print(f"| {name} | – | – | – | – | – | – | 0 |")
+                continue
+            cost = statistics.median(each["cpu_s"] / each["calls"] * 1e6 for each in values)
+            ratio = f"{own / median(values, 'calls_per_s'):.1f} ×" if own else "–"
+            cells = [spread(values, "calls_per_s"), *(f"{median(values, key):,.0f}" for key in ("mb_per_s", "p50_us", "p99_us"))]
+            print(f"| {name} | {' | '.join(cells)} | {cost:,.1f} | {ratio} | {len(values)} |")
+
+
 def counted(serve, client, mode):
     """What one run allocates: (calls, bytes) of the server and of the client."""
     files = [Path(scratch.name) / "server.count", Path(scratch.name) / "client.count"]
@@ -318,6 +347,7 @@ BENCHES = {
     "fetch": bench_fetch,
     "ping": bench_ping,
     "dial": bench_dial,
+    "rpc": bench_rpc,
     "memory": bench_memory,
     "allocations": bench_allocations,
 }

@@ -1,4 +1,4 @@
-"""gRPC's C++ core over TLS, blocking API: one client stream of 1 MiB messages, and unary calls."""
+"""gRPC's C++ core, blocking API: one client stream of 1 MiB messages, and unary calls. Over TLS, unless the way is `clear`."""
 
 import datetime
 import ipaddress
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from measure import Stopwatch, arguments, serve_until_told
+from measure import Stopwatch, arguments, calls, serve_until_told
 
 SETTINGS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 PIECE = 1 << 20
@@ -25,6 +25,8 @@ class Bench(grpc.GenericRpcHandler):
             return grpc.stream_unary_rpc_method_handler(lambda pieces, _: str(sum(map(len, pieces))).encode())
         if details.method == "/bench/echo":
             return grpc.unary_unary_rpc_method_handler(lambda data, _: data)
+        if details.method == "/bench/small":
+            return grpc.unary_unary_rpc_method_handler(lambda data, _: b"k")
 
 
 def certificate():
@@ -41,13 +43,21 @@ def certificate():
 
 def connect(options):
     address, path = options.address.split("#")
+    if not path:
+        return grpc.insecure_channel(address, SETTINGS + [("grpc.use_local_subchannel_pool", 1)])
     credentials = grpc.ssl_channel_credentials(Path(path).read_bytes())
     # Without this, one process's channels to an address share one connection.
     return grpc.secure_channel(address, credentials, SETTINGS + [("grpc.use_local_subchannel_pool", 1)])
 
 
 options = arguments()
-if options.mode == "serve":
+if options.mode == "serve" and options.way == "clear":
+    server = grpc.server(ThreadPoolExecutor(4), [Bench()], options=SETTINGS)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    serve_until_told(f"127.0.0.1:{port}#")
+    server.stop(0)
+elif options.mode == "serve":
     secret, public = certificate()
     server = grpc.server(ThreadPoolExecutor(4), [Bench()], options=SETTINGS)
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(secret, public)]))
@@ -73,6 +83,10 @@ elif options.mode == "ping":
             call(data)
             times.append(time.perf_counter() - began)
         watch.latencies(times[options.count // 10 :])
+elif options.mode == "rpc":
+    with connect(options) as channel:
+        call, data = channel.unary_unary("/bench/echo" if options.reply is None else "/bench/small"), bytes(options.size)
+        calls(options, lambda: call.future(data))
 elif options.mode == "dial":
     times, watch = [], Stopwatch()
     for _ in range(options.count):

@@ -13,7 +13,7 @@ os.environ.setdefault("RUST_LOG", "off")
 
 from lattica import Lattica
 
-from measure import Stopwatch, arguments, say, serve_until_told
+from measure import Stopwatch, arguments, calls, say, serve_until_told
 
 sys.stdout = os.fdopen(verdicts, "w")
 
@@ -91,6 +91,13 @@ def ping(options):
     watch.latencies(times[options.count // 10 :])
 
 
+def rpc(options):
+    client, rpc = connected(options.address)
+    data = bytes(options.size)
+    method = "Bench.echo" if options.reply is None else "Bench.sink"
+    calls(options, lambda: rpc.call(method, data))
+
+
 def dial(options):
     """A connection and one answered call on it. There is no way to disconnect, so each dial is a new node's: its own start is
     left out of the time (a node that has nowhere to dial starts as fast as this one)."""
@@ -135,5 +142,5 @@ def serve(options):
 
 
 options = arguments()
-{"serve": serve, "stream": stream, "ping": ping, "dial": dial, "fetch": fetch}[options.mode](options)
+{"serve": serve, "stream": stream, "ping": ping, "dial": dial, "fetch": fetch, "rpc": rpc}[options.mode](options)
 os._exit(0)  # its threads do not always end
