@@ -46,7 +46,7 @@ public final class RPCMethod: Sendable {
     }
 
     /// Whether the handler starts with the call's first message in hand, rather than with the call.
-    var takesOneMessage: Bool {
+    package var takesOneMessage: Bool {
         switch handler {
         case .unary, .oneWay, .serverStreaming: true
         case .clientStreaming, .bidirectional: false

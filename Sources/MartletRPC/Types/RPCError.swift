@@ -77,7 +77,7 @@ public struct RPCError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String { "\(code): \(message)" }
 
     /// The same error with another outcome.
-    func with(_ outcome: Outcome) -> RPCError {
+    package func with(_ outcome: Outcome) -> RPCError {
         var error = self
         error.outcome = outcome
         return error

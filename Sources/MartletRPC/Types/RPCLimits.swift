@@ -19,8 +19,6 @@ public struct RPCLimits: Sendable {
     public var metadataSize = 16 << 10
     /// The longest `Service.method`, in bytes of UTF-8.
     public var methodNameSize = 255
-    /// Method names that a caller may abbreviate in one lane.
-    public var methodNames = 1024
     /// An error's text, and its details, in bytes.
     public var errorTextSize = 4 << 10
     public var errorDetailsSize = 64 << 10

@@ -74,6 +74,11 @@ public struct RPCMessage: Sendable {
         byteCount += piece.count
     }
 
+    /// Adds the pieces of another message at the end.
+    mutating func append(contentsOf other: RPCMessage) {
+        for index in 0..<other.pieceCount { append(other.piece(index)) }
+    }
+
     /// The piece with `index` others before it.
     func piece(_ index: Int) -> Bytes { index == 0 ? first : rest[index - 1] }
 
