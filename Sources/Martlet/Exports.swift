@@ -2,4 +2,5 @@
 @_exported public import MartletConnection
 @_exported public import MartletCore
 @_exported public import MartletIdentity
+@_exported public import MartletRPC
 @_exported public import MartletSwarm

@@ -296,6 +296,15 @@ final class NodeDriver: @unchecked Sendable {
 
     func driver(of id: ConnectionID) -> ConnectionDriver? { drivers[id] }
 
+    /// The connection to use for a peer, made when there is none.
+    func connectionDriver(for peer: PeerID) async throws -> ConnectionDriver {
+        if let connection = try await onHome({ $0.driver(for: peer) }) { return connection }
+        let connected = try await connect(to: peer, at: [])
+        guard let connection = try await onHome({ $0.driver(of: connected.connection) ?? $0.driver(for: peer) })
+        else { throw MartletError(.notConnected, "the connection to \(peer) closed at once") }
+        return connection
+    }
+
     var status: [PeerStatus] {
         let now = home.now
         return engine.swarm.connectionInfos.map { info in

@@ -34,6 +34,8 @@ public final class Node: Sendable {
     private let loops: EventLoopGroup
     let blocking: BlockingPool
     let content: NodeContent
+    /// Calls: the services that this node offers, and those of its peers.
+    public let rpc: NodeRPC
     let isServingContent = Mutex(false)
     private let isStopped = Mutex(false)
 
@@ -102,6 +104,8 @@ public final class Node: Sendable {
         content = NodeContent(environment: storage.environment, blocking: blocking) { file in
             logger.warning("a shared file has changed and is not served any more", metadata: ["path": "\(file.path)"])
         }
+        rpc = NodeRPC(driver: driver, limits: configuration.rpc)
+        rpc.serve(in: engine.local.protocols)
         let peerID = storage.identity.peerID
         self.peerID = peerID
         let bound = try await Self.listen(configuration.listenAddresses, driver)
@@ -257,11 +261,7 @@ public final class Node: Sendable {
     public var executor: any TaskExecutor { driver.home }
 
     func connectionDriver(for peer: PeerID) async throws -> ConnectionDriver {
-        if let connection = try await driver.onHome({ $0.driver(for: peer) }) { return connection }
-        let connected = try await driver.connect(to: peer, at: [])
-        guard let connection = try await driver.onHome({ $0.driver(of: connected.connection) ?? $0.driver(for: peer) })
-        else { throw MartletError(.notConnected, "the connection to \(peer) closed at once") }
-        return connection
+        try await driver.connectionDriver(for: peer)
     }
 
     // MARK: Stopping
@@ -273,6 +273,7 @@ public final class Node: Sendable {
             return !stopped
         }
         guard isFirst else { return }
+        rpc.stop()
         let changes = (try? await driver.onHome { $0.stop() }) ?? []
         // Goodbyes take a round trip at most; a peer that does not answer is not waited for.
         for _ in 0..<40 {

@@ -2,6 +2,7 @@ public import Logging
 public import MartletConnection
 public import MartletCore
 public import MartletIdentity
+public import MartletRPC
 public import MartletSwarm
 
 /// How a node is set up. Everything has a default that suits a program on one machine.
@@ -29,6 +30,8 @@ public struct NodeConfiguration: Sendable {
     public var limits = SwarmLimits()
     public var dialing = DialSettings()
     public var connection = ConnectionConfiguration()
+    /// What peers may make the node spend on calls.
+    public var rpc = RPCLimits()
     /// Whether peers may measure throughput with the perf protocol.
     public var servesPerf = false
     public var logger: Logger
