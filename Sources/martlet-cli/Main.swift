@@ -52,16 +52,17 @@ private struct FailureReport: Encodable {
 struct MartletCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "martlet",
-        abstract: "An encrypted peer-to-peer mesh that moves model files between machines.",
+        abstract: "An encrypted peer-to-peer mesh that moves model files between machines and calls services on them.",
         discussion: """
             Start a node with `martlet node`; the other commands talk to it over a socket in its data directory. Where no \
-            node runs, `ping` and `get` start one for as long as they need it.
+            node runs, `ping`, `get`, `services` and `call` start one for as long as they need it.
 
             Exit codes: 0 done, 1 failed, 2 a peer could not be reached (in time), 3 no node is running, 64 wrong usage.
             """,
         version: "martlet \(Version.text)",
         subcommands: [
             InitCommand.self, IDCommand.self, NodeCommand.self, PeersCommand.self, PingCommand.self, ShareCommand.self,
-            SharesCommand.self, UnshareCommand.self, GetCommand.self, BenchCommand.self, SimulateCommand.self,
+            SharesCommand.self, UnshareCommand.self, GetCommand.self, ServicesCommand.self, CallCommand.self,
+            BenchCommand.self, SimulateCommand.self,
         ])
 }

@@ -44,6 +44,7 @@ struct BenchServeCommand: AsyncParsableCommand {
         server.handle(BenchProtocol.echo) { stream in
             while let bytes = try await stream.read() { try await stream.write(bytes) }
         }
+        BenchRPC.register(on: server)
         for address in server.listenAddresses.prefix(1) {
             if output.json { Output.json(Line(address: "\(address)")) } else { Output.line("\(address)") }
         }

@@ -11,6 +11,8 @@ enum ControlRequest: Codable, Sendable {
     case shares
     case unshare(cid: String)
     case get(cid: String, path: String, from: [String], replacing: Bool)
+    case services(target: String)
+    case call(target: String, method: String, text: String?, file: String?, deadline: Double)
 
     /// Requests are a path and a few addresses; nothing of them is long.
     static let byteLimit = 64 << 10
@@ -34,6 +36,8 @@ enum ControlAnswer: Codable, Sendable {
     case share(ShareReport)
     case shares(SharesReport)
     case transfer(TransferReport)
+    case services(ServicesReport)
+    case call(CallReport)
     case nothing
 }
 
@@ -102,6 +106,28 @@ struct ShareReport: Codable, Sendable {
 
 struct SharesReport: Codable, Sendable {
     let shares: [ShareReport]
+}
+
+struct ServicesReport: Codable, Sendable {
+    struct Method: Codable, Sendable {
+        let path: String
+        let kind: String
+    }
+
+    let peer: String
+    let methods: [Method]
+}
+
+struct CallReport: Codable, Sendable {
+    let peer: String
+    let method: String
+    let bytes: Int
+    /// The answer when it is text, and otherwise in base 64.
+    let text: String?
+    let base64: String?
+    /// Such as `float32[2×3]`, when the answer is a tensor.
+    let tensor: String?
+    let timeUs: Double
 }
 
 struct TransferProgress: Codable, Sendable {

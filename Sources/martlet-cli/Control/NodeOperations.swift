@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Martlet
 import MartletCore
 import MartletIdentity
@@ -32,6 +33,9 @@ struct NodeOperations: Sendable {
             .transfer(
                 try await get(
                     CID(cid), to: path, from: sources.map { try Multiaddr($0) }, replacing: replacing, report))
+        case .services(let target): .services(try await services(PeerTarget(target)))
+        case .call(let target, let method, let text, let file, let deadline):
+            .call(try await call(PeerTarget(target), method, text: text, file: file, deadline: deadline))
         }
     }
 
@@ -77,6 +81,61 @@ struct NodeOperations: Sendable {
                     RoundTripReport(peer: "\(peer)", sequence: sequence, rttUs: Text.rounded(microseconds))))
         }
         return PingReport(peer: "\(peer)", times: times)
+    }
+
+    private func reach(_ target: PeerTarget) async throws -> PeerID {
+        switch target {
+        case .peer(let peer): try await node.connect(to: peer)
+        case .address(let address): try await node.connect(to: address)
+        }
+    }
+
+    // MARK: Calls
+
+    private func services(_ target: PeerTarget) async throws -> ServicesReport {
+        let peer = try await reach(target)
+        return ServicesReport(
+            peer: "\(peer)", methods: try await node.services(of: peer).map { .init(path: $0.path, kind: $0.kind) })
+    }
+
+    private func call(
+        _ target: PeerTarget, _ method: String, text: String?, file: String?, deadline: Double
+    ) async throws -> CallReport {
+        guard deadline > 0, deadline <= 86_400 else {
+            throw Failure("a deadline is at most 86400 s", code: "invalidArgument", exitStatus: .usage)
+        }
+        let message =
+            if let file { RPCMessage(Bytes(try Self.contents(of: file))) } else { RPCMessage(utf8: text ?? "") }
+        let peer = try await reach(target)
+        let begin = Instant.systemNow()
+        let reply = try await node.call(
+            peer, method, message, options: .init(deadline: .milliseconds(Int64(deadline * 1000))))
+        let time = (Instant.systemNow() - begin).microseconds
+        let bytes = reply.contiguous().array
+        let answer = String(validating: bytes, as: UTF8.self)
+        return CallReport(
+            peer: "\(peer)", method: method, bytes: bytes.count, text: answer,
+            base64: answer == nil ? Data(bytes).base64EncodedString() : nil, tensor: reply.tensor.map { "\($0)" },
+            timeUs: Text.rounded(time))
+    }
+
+    /// A file to be sent; as large as a message may be.
+    private static func contents(of path: String) throws -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw Failure.system("open", path, errno) }
+        defer { close(descriptor) }
+        var contents: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        let limit = RPCLimits().messageSize
+        while true {
+            let count = read(descriptor, &buffer, buffer.count)
+            guard count >= 0 else { throw Failure.system("read", path, errno) }
+            if count == 0 { return contents }
+            contents += buffer[0..<count]
+            guard contents.count <= limit else {
+                throw Failure("\(path) is larger than a message may be (\(limit) bytes)", code: "limitReached")
+            }
+        }
     }
 
     // MARK: Content

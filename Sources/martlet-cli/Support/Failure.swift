@@ -38,6 +38,17 @@ struct Failure: Error, Codable, CustomStringConvertible {
             self = failure
         case let error as MartletError:
             self.init(error.message, code: error.code.description, exitStatus: Self.exitStatus(of: error.code))
+        case let error as RPCError:
+            let outcome =
+                switch error.outcome {
+                case .notSent: "the call did not run"
+                case .maybeExecuted: "the call may have run"
+                case .executed: "the call ran"
+                }
+            let isLost = error.code == .unavailable || error.code == .deadlineExceeded
+            self.init(
+                "\(error.message) (\(outcome))", code: error.code.description,
+                exitStatus: isLost ? .unreachable : .failed)
         case is CancellationError:
             self.init("the operation was cancelled", code: "cancelled")
         default:

@@ -1,0 +1,170 @@
+import ArgumentParser
+import Martlet
+import MartletCore
+import MartletIdentity
+import Synchronization
+
+struct BenchRPCCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rpc",
+        abstract: "Call a method over and over, a number of calls at a time.",
+        discussion: "MB are those of requests and answers together.")
+
+    @OptionGroup var bench: BenchOptions
+
+    @Option(help: ArgumentHelp("Bytes of each request.", valueName: "n"))
+    var size = 128
+
+    @Option(help: ArgumentHelp("Bytes of each answer. (default: those of the request)", valueName: "n"))
+    var reply: Int?
+
+    @Option(help: ArgumentHelp("Calls at a time.", valueName: "n"))
+    var inflight = 1
+
+    @Option(help: ArgumentHelp("How long to measure.", valueName: "seconds"))
+    var seconds = 5.0
+
+    @Option(help: ArgumentHelp("How long to call before it counts.", valueName: "seconds"))
+    var warmUp = 0.3
+
+    private struct Report: Encodable {
+        let size: Int
+        let reply: Int
+        let inflight: Int
+        let calls: Int
+        let errors: Int
+        let seconds: Double
+        let callsPerS: Double
+        let mbPerS: Double
+        let p50Us: Double
+        let p99Us: Double
+        let cpuS: Double
+    }
+
+    func validate() throws {
+        guard (0...64 << 20).contains(size) else { throw ValidationError("--size is 0 to 67108864.") }
+        guard (0...64 << 20).contains(reply ?? 0) else { throw ValidationError("--reply is 0 to 67108864.") }
+        guard reply == nil || reply == size || reply == 0 || size >= 8 else {
+            throw ValidationError("--size is at least 8 when the answer has another size: the request says which.")
+        }
+        guard (1...10_000).contains(inflight) else { throw ValidationError("--inflight is 1 to 10000.") }
+        guard seconds > 0, seconds <= 86_400 else { throw ValidationError("--seconds is at most 86400.") }
+        guard (0...60).contains(warmUp) else { throw ValidationError("--warm-up is 0 to 60.") }
+    }
+
+    /// What one of the callers has measured.
+    private struct Measured {
+        var microseconds: [Double] = []
+        var errors = 0
+    }
+
+    func run() async throws {
+        let reply = reply ?? size
+        let request = BenchRPC.request(size: size, reply: reply)
+        let (measured, elapsed, cpu) = try await bench.run { [size, inflight, seconds, warmUp] node, peer in
+            let method = BenchRPC.method(size: size, reply: reply)
+            // Before anything is measured: the connection is there, and the server answers.
+            _ = try await node.call(peer, method, request)
+            _ = try await Self.callAll(inflight, method, request, reply, warmUp, node, peer)
+            let cpu = ProcessUsage.cpuSeconds
+            let begin = Instant.systemNow()
+            let measured = try await Self.callAll(inflight, method, request, reply, seconds, node, peer)
+            return (measured, (Instant.systemNow() - begin).secondsAsDouble, ProcessUsage.cpuSeconds - cpu)
+        }
+        let sorted = Measurements(microseconds: measured.flatMap(\.microseconds))
+        let rate = Double(sorted.count) / max(elapsed, 1e-9)
+        let report = Report(
+            size: size, reply: reply, inflight: inflight, calls: sorted.count,
+            errors: measured.reduce(0) { $0 + $1.errors }, seconds: Text.rounded(elapsed, 6),
+            callsPerS: Text.rounded(rate), mbPerS: Text.rounded(rate * Double(size + reply) / 1e6),
+            p50Us: Text.rounded(sorted.percentile(0.5)), p99Us: Text.rounded(sorted.percentile(0.99)),
+            cpuS: Text.rounded(cpu, 4))
+        if bench.output.json { return Output.json(report) }
+        Output.line(
+            "\(Text.fixed(report.callsPerS, 0)) calls/s, \(Text.fixed(report.mbPerS, 1)) MB/s, median "
+                + "\(Text.fixed(report.p50Us, 1)) µs, p99 \(Text.fixed(report.p99Us, 1)) µs, \(report.errors) errors, "
+                + "\(Text.fixed(report.cpuS, 2)) s of processor here")
+    }
+
+    /// Calls for so long from `count` tasks.
+    private static func callAll(
+        _ count: Int, _ method: String, _ request: RPCMessage, _ reply: Int, _ seconds: Double, _ node: Node,
+        _ peer: PeerID
+    ) async throws -> [Measured] {
+        // On the thread that reads the socket: no change of thread between the answer and the next call.
+        try await Task(executorPreference: node.executor) {
+            let end = Instant.systemNow() + .nanoseconds(Int64(seconds * 1e9))
+            return try await withThrowingTaskGroup(of: Measured.self) { group in
+                for _ in 0..<count {
+                    group.addTask { try await call(until: end, method, request, reply, node, peer) }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+        }.value
+    }
+
+    private static func call(
+        until end: Instant, _ method: String, _ request: RPCMessage, _ reply: Int, _ node: Node, _ peer: PeerID
+    ) async throws -> Measured {
+        var measured = Measured()
+        var begin = Instant.systemNow()
+        while begin < end {
+            do {
+                let answer = try await node.call(peer, method, request)
+                guard answer.byteCount == reply else {
+                    throw Failure("\(answer.byteCount) bytes came back instead of \(reply)")
+                }
+                let now = Instant.systemNow()
+                measured.microseconds.append((now - begin).microseconds)
+                begin = now
+            } catch let error as RPCError {
+                measured.errors += 1
+                // A peer that is gone fails every call at once: nothing to measure any more.
+                if error.code == .unavailable, measured.errors > 10 { return measured }
+                begin = Instant.systemNow()
+            }
+        }
+        return measured
+    }
+}
+
+/// The service of `bench serve` that `bench rpc` calls.
+enum BenchRPC {
+    private static let service = "martlet.Bench"
+
+    static func method(size: Int, reply: Int) -> String {
+        service + (reply == size ? ".echo" : reply == 0 ? ".sink" : ".reply")
+    }
+
+    /// A request; when it asks for an answer of another size, it begins with that size in 8 bytes.
+    static func request(size: Int, reply: Int) -> RPCMessage {
+        RPCMessage(
+            Bytes(count: size) { room in
+                room.initializeMemory(as: UInt8.self, repeating: 0x6D)
+                if reply != size, size >= 8 { room.storeBytes(of: UInt64(reply).bigEndian, as: UInt64.self) }
+            })
+    }
+
+    static func register(on node: Node) {
+        let answer = Mutex(RPCMessage())
+        node.rpc.register(service) { service in
+            service.unary("echo") { request, _ in request }
+            service.unary("sink") { _, _ in RPCMessage() }
+            service.unary("reply") { request, _ in
+                let head = request.contiguous().prefix(8)
+                let size = head.array.reduce(0) { $0 << 8 | UInt64($1) }
+                guard head.count == 8, size <= 64 << 20 else {
+                    throw RPCError(.invalidArgument, "a request begins with the size of its answer, at most 64 MiB")
+                }
+                // The same for all who ask for this size: making it is not what is measured.
+                return answer.withLock { answer in
+                    if answer.byteCount != Int(size) {
+                        answer = RPCMessage(
+                            Bytes(count: Int(size)) { $0.initializeMemory(as: UInt8.self, repeating: 0x6D) })
+                    }
+                    return answer
+                }
+            }
+        }
+    }
+}
