@@ -98,6 +98,8 @@ package final class RPCCall: @unchecked Sendable {
     var buffered = 0
     /// What of it counts against the session's limit.
     var usage = 0
+    /// Whether it was granted more than every call is.
+    var isExtended = false
     /// Credit that the session could not spare yet.
     var starvedFor = 0
     var grantedAt: Instant?

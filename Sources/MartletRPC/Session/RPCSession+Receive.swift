@@ -308,16 +308,31 @@ extension RPCSession {
         return true
     }
 
-    /// What a call holds, or may come to hold beyond its first window, counts against the session's limit.
+    /// What a call holds counts against the session's limit; of a call that was granted more than its first window, all
+    /// that it may come to hold does, so that it never lacks room for what it was granted.
     private func adjust(_ call: RPCCall) {
-        let now = max(call.buffered, call.buffered + call.outstanding - RPCWire.initialCredit)
-        usage += now - call.usage
-        call.usage = now
+        let held = call.buffered + call.outstanding
+        let isExtended = held > RPCWire.initialCredit
+        let counted = isExtended ? held : call.buffered
+        usage += counted - call.usage
+        granted += (isExtended ? counted : 0) - (call.isExtended ? call.usage : 0)
+        call.usage = counted
+        call.isExtended = isExtended
+    }
+
+    /// Whether the session can spare `count` more for a call. Calls beyond their first window have half of what there is,
+    /// so that the other half is left for the first windows; one alone may have more.
+    private func canGrant(_ call: RPCCall, _ count: Int) -> Bool {
+        let held = call.buffered + call.outstanding + count
+        guard held > RPCWire.initialCredit else { return true }
+        let others = granted - (call.isExtended ? call.usage : 0)
+        return usage - call.usage + held <= limits.bufferedBytesPerSession
+            && (others == 0 || others + held <= limits.bufferedBytesPerSession / 2)
     }
 
     /// Lets the peer send `count` more, now or as soon as the session can spare it.
     private func grant(_ call: RPCCall, _ count: Int) {
-        guard usage + count <= limits.bufferedBytesPerSession else {
+        guard canGrant(call, count) else {
             if call.starvedFor == 0 { starved.append(call) }
             call.starvedFor = max(call.starvedFor, count)
             return
@@ -334,7 +349,7 @@ extension RPCSession {
                 starved.removeFirst()
                 continue
             }
-            guard usage + call.starvedFor <= limits.bufferedBytesPerSession else { return }
+            guard canGrant(call, call.starvedFor) else { return }
             starved.removeFirst()
             let count = call.starvedFor
             call.starvedFor = 0
@@ -355,13 +370,14 @@ extension RPCSession {
         // A reader that empties half a window in so short a time is held up by the window.
         let larger = min(call.window * 2, limits.callWindow)
         if let last = call.grantedAt, now - last < .milliseconds(100), larger > call.window,
-            usage + room + larger - call.window <= limits.bufferedBytesPerSession
+            canGrant(call, room + larger - call.window)
         {
             room += larger - call.window
             call.window = larger
         }
         call.grantedAt = now
-        grant(call, room)
+        if !canGrant(call, room) { room = RPCWire.initialCredit - call.buffered - call.outstanding }
+        if room > 0 { grant(call, room) }
     }
 
     /// The peer sends nothing more on a call: what it might have sent is free for others.

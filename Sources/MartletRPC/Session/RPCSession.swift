@@ -58,8 +58,10 @@ package final class RPCSession: @unchecked Sendable {
     var messageLimit: Int
     /// Calls that are not over, or whose handler still runs.
     package internal(set) var activeCount = 0
-    /// What has been received and not been taken, and what was granted beyond every call's first window.
+    /// What has been received and not been taken, and what calls beyond their first window may still receive.
     package internal(set) var usage = 0
+    /// The part of it that calls beyond their first window have.
+    var granted = 0
     /// Calls that wait until the session can grant them more.
     var starved = Deque<RPCCall>()
     /// No call's deadline is earlier.

@@ -1,0 +1,193 @@
+import MartletCore
+import Testing
+
+@testable import MartletRPC
+
+/// One call of every kind and class, small and large, over a connection that is cut once.
+private func runMix(_ pair: SessionPair) throws {
+    pair.behaviours = [
+        "Echo.echo": .echo, "Echo.items": .items(3), "Echo.collect": .collect,
+        "Echo.fail": .fail(RPCError(.notFound, "not there")),
+    ]
+    let unary = try pair.echo("unary")
+    let control = try pair.echo("control", priority: .control)
+    let large = RPCMessage(Bytes([UInt8](repeating: 9, count: 2100)))
+    let bulk = try pair.echo(large, priority: .bulk)
+    let failing = try pair.call("Echo.fail", "failing")
+    _ = try pair.echo("one way", kind: .oneWay)
+    let items = try #require(try pair.call("Echo.items", "items", kind: .stream).call)
+    pair.caller.finish(items)
+    let collecting = try #require(try pair.call("Echo.collect", nil, kind: .stream).call)
+    for text in ["a", "b"] { _ = try pair.caller.send(RPCMessage(utf8: text), on: collecting) }
+    pair.caller.finish(collecting)
+    pair.run()
+    let late = try pair.echo("late")
+    pair.run()
+
+    #expect(pair.lost == nil)
+    #expect(try pair.result(of: unary.token)?.text == "unary")
+    #expect(try pair.result(of: control.token)?.text == "control")
+    #expect(try pair.result(of: bulk.token) == large)
+    #expect(pair.error(of: failing.token)?.code == .notFound)
+    #expect(pair.takeAll(items).texts == ["0", "1", "2"])
+    #expect(pair.takeAll(collecting).texts == ["a,b"])
+    #expect(try pair.result(of: late.token)?.text == "late")
+    let runs = ["unary": 1, "control": 1, "2100": 1, "failing": 1, "one way": 1, "items": 1, "a,b": 1, "late": 1]
+    #expect(pair.runs == runs)
+    #expect(pair.endings.values.allSatisfy { $0 == 1 })
+    #expect(pair.caller.activeCount == 0)
+    #expect(pair.server.activeCount == 0)
+}
+
+/// How many bytes the mix takes each way when nothing is cut.
+private func measure() throws -> (up: Int, down: Int) {
+    let pair = SessionPair()
+    try runMix(pair)
+    return (pair.sentToServer, pair.sentToCaller)
+}
+
+@Test func everyCallRunsOnceWhereverTheWayToTheServerIsCut() throws {
+    let (up, _) = try measure()
+    for position in 1...up {
+        let pair = SessionPair()
+        pair.bytesToServer = position
+        try runMix(pair)
+    }
+}
+
+@Test func everyCallRunsOnceWhereverTheWayBackIsCut() throws {
+    let (_, down) = try measure()
+    for position in 1...down {
+        let pair = SessionPair()
+        pair.bytesToCaller = position
+        try runMix(pair)
+    }
+}
+
+@Test(arguments: 0..<40 as Range<UInt64>)
+func everyCallRunsOnceOverManyCuts(seed: UInt64) throws {
+    var random = RandomSource(seed: seed)
+    let pair = SessionPair()
+    pair.behaviours["Echo.items"] = .items(20)
+    var tokens: [Int: String] = [:]
+    var streams: [RPCCall] = []
+    for round in 0..<200 {
+        let text = "call \(round)"
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: tokens[try pair.echo(RPCMessage(utf8: text), priority: .control).token] = text
+        case 1: tokens[try pair.echo(RPCMessage(utf8: text), priority: .bulk).token] = text
+        case 2:
+            let call = try #require(try pair.call("Echo.items", RPCMessage(utf8: text), kind: .stream).call)
+            pair.caller.finish(call)
+            streams.append(call)
+        default: tokens[try pair.echo(RPCMessage(utf8: text)).token] = text
+        }
+        if Bool.random(using: &random) { pair.bytesToServer = Int.random(in: 1...400, using: &random) }
+        if Bool.random(using: &random) { pair.bytesToCaller = Int.random(in: 1...400, using: &random) }
+        if Int.random(in: 0..<3, using: &random) == 0 { pair.run() }
+        if Int.random(in: 0..<5, using: &random) == 0 {
+            pair.now = pair.now + RPCSession.acknowledgeDelay
+            pair.caller.handleTimeout(now: pair.now)
+            pair.server.handleTimeout(now: pair.now)
+        }
+    }
+    pair.bytesToServer = nil
+    pair.bytesToCaller = nil
+    pair.run()
+    for (token, text) in tokens.sorted(by: { $0.key < $1.key }) {
+        #expect(try pair.result(of: token)?.text == text)
+        #expect(pair.endings[token] == 1)
+    }
+    for call in streams { #expect(pair.takeAll(call).texts == (0..<20).map { "\($0)" }) }
+    #expect(pair.runs.count == 200)
+    #expect(pair.runs.values.allSatisfy { $0 == 1 })
+}
+
+@Test func aSessionThatIsNotTakenUpInTimeEndsItsCalls() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let running = try pair.call("Echo.hang", "running")
+    pair.run()
+    pair.cut()
+    pair.isConnected = false
+    let waiting = try pair.echo("waiting")
+    pair.now = pair.now + RPCLimits().resumeWindow
+    pair.caller.handleTimeout(now: pair.now)
+    pair.server.handleTimeout(now: pair.now)
+    pair.drain()
+    #expect(pair.error(of: running.token)?.code == .unavailable)
+    #expect(pair.error(of: running.token)?.outcome == .maybeExecuted)
+    #expect(pair.error(of: waiting.token)?.outcome == .notSent)
+    #expect(pair.lost != nil)
+    #expect(pair.cancelled.count == 1)
+}
+
+@Test func aServerThatForgotTheSessionEndsItsCalls() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let running = try pair.call("Echo.hang", "running")
+    pair.run()
+    pair.cut()
+    let waiting = try pair.echo("waiting")
+    pair.caller.openLink(.activation)
+    _ = pair.caller.nextOutput(.activation)
+    pair.caller.receive(RPCWelcome(status: .unknownSession).encoded, on: .activation, now: pair.now)
+    pair.drain()
+    #expect(pair.error(of: running.token)?.outcome == .maybeExecuted)
+    #expect(pair.error(of: waiting.token)?.outcome == .notSent)
+}
+
+@Test func aWelcomeThatCannotBeEndsTheSession() throws {
+    let pair = SessionPair()
+    try pair.echo("x")
+    pair.caller.openLink(.activation)
+    _ = pair.caller.nextOutput(.activation)
+    let welcome = RPCWelcome(status: .welcome, receivedCount: 7, callLimit: 10, messageLimit: 10)
+    pair.caller.receive(welcome.encoded, on: .activation, now: pair.now)
+    #expect(pair.caller.failure?.message.contains("7 frames") == true)
+}
+
+@Test func aHelloThatCannotBeEndsTheSession() {
+    let server = RPCSession(role: .server, id: RPCSessionID(high: 1, low: 2), limits: RPCLimits())
+    let hello = RPCHello(session: server.id, lane: .bulk, isResumed: true, receivedCount: 3)
+    #expect(!server.acceptLink(hello))
+    #expect(server.failure?.message.contains("3 frames") == true)
+}
+
+@Test func aLaneStopsSendingToAPeerThatAcknowledgesNothing() throws {
+    var limits = RPCLimits()
+    limits.unacknowledgedFrames = 10
+    let pair = SessionPair(limits: limits)
+    try pair.echo("first")
+    pair.run()
+    // The server's side is silent from now on: everything that the caller has goes nowhere.
+    for index in 0..<50 { try pair.echo(RPCMessage(utf8: "\(index)")) }
+    var sent = 0
+    while let bytes = pair.caller.nextOutput(.activation) { sent += bytes.count }
+    let lane = pair.caller.lane(.activation)
+    #expect(lane.log.unacknowledgedCount == 10)
+    #expect(lane.ready.count == 41)
+    #expect(sent > 0)
+    // When the connection comes back, so do the calls.
+    pair.cut()
+    pair.run()
+    #expect(pair.runs.count == 51)
+}
+
+@Test func aDrainingServerFinishesWhatItHasAndTakesNothingNew() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let running = try pair.call("Echo.hang", "running")
+    pair.run()
+    let crossing = try pair.echo("crossing")
+    pair.server.drain()
+    pair.run()
+    #expect(pair.error(of: crossing.token)?.code == .unavailable)
+    #expect(pair.error(of: crossing.token)?.outcome == .notSent)
+    let refused = #expect(throws: RPCError.self) { try pair.echo("late") }
+    #expect(refused?.outcome == .notSent)
+    let served = try #require(pair.running.first)
+    pair.finish(served, .success("done"))
+    pair.run()
+    #expect(try pair.result(of: running.token)?.text == "done")
+}
