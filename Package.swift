@@ -98,7 +98,7 @@ let package = Package(
         tests("MartletIdentity", ["MartletCore"]),
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
-        tests("MartletRPC", ["MartletCore", "MartletIdentity"]),
+        tests("MartletRPC", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletStorage", ["MartletCore", "TemporaryFiles"]),
         tests(
             "MartletContent",
