@@ -37,7 +37,11 @@ public final class MeshStream: ByteStream {
         }
         do {
             return try await withTaskCancellationHandler {
-                try await withUnsafeThrowingContinuation { bridge.waitForArrival($0) }
+                try await withUnsafeThrowingContinuation { continuation in
+                    bridge.waitForArrival(continuation)
+                    // A task cancelled before it came to wait has had its one call of `onCancel` already.
+                    if Task.isCancelled { bridge.cancelRead() }
+                }
             } onCancel: {
                 bridge.cancelRead()
             }
@@ -45,6 +49,9 @@ public final class MeshStream: ByteStream {
             throw MartletError(reason)
         }
     }
+
+    /// What has come in already, without waiting for more.
+    func takeArrival() -> StreamBridge.Arrival { bridge.takeArrival() }
 
     /// Reads until `count` bytes are there.
     ///
@@ -73,7 +80,10 @@ public final class MeshStream: ByteStream {
         do {
             guard try bridge.enqueue(bytes) else { return }
             try await withTaskCancellationHandler {
-                try await withUnsafeThrowingContinuation { bridge.waitUntilWritable($0) }
+                try await withUnsafeThrowingContinuation { continuation in
+                    bridge.waitUntilWritable(continuation)
+                    if Task.isCancelled { bridge.cancelWrite() }
+                }
             } onCancel: {
                 bridge.cancelWrite()
             }
