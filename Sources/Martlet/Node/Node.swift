@@ -37,6 +37,7 @@ public final class Node: Sendable {
     /// Calls: the services that this node offers, and those of its peers.
     public let rpc: NodeRPC
     let isServingContent = Mutex(false)
+    let latticaState = LatticaState()
     private let isStopped = Mutex(false)
 
     /// Starts a node; see `NodeConfiguration` for what can be set.

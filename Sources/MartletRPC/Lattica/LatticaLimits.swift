@@ -13,7 +13,7 @@ public struct LatticaLimits: Sendable {
     /// Calls that are not over on one inbound stream.
     public var callsPerStream = 1024
     /// Inbound streams of the stream protocol, and of unary calls, on one connection at a time.
-    public var inboundStreams = 16
+    public var inboundStreams = 64
     public var inboundUnaryCalls = 100
     /// Outbound streaming calls to one peer at a time, each on a stream of its own; further ones wait.
     public var outboundStreams = 64
