@@ -12,10 +12,13 @@ import Synchronization
 
 /// The threads of a loop: who works, who watches, who helps.
 extension EventLoop {
-    /// Jobs run between two polls, so that input is not starved by tasks.
-    private static let jobsPerPoll = 64
-    /// Work waiting that is worth another thread.
-    private static let helpThreshold: Int64 = 20_000
+    /// Jobs run between two polls: input is not starved by tasks, and what they send leaves while others still run, so
+    /// that the peer works at the same time.
+    private static let jobsPerPoll = 16
+    /// Work waiting that is worth another thread: twice what waking one takes.
+    private static let helpThreshold: Int64 = 100_000
+    /// Jobs shorter than this are not shared: they spend their time on what they share, and two threads would fight for it.
+    private static let shortJob: Int64 = 4_000
     private static let watchTick: Int64 = 1_000_000
     /// Ticks without anything to watch before the watcher sleeps.
     private static let quietTicks = 20
@@ -70,15 +73,19 @@ extension EventLoop {
                 progress &+= 1
                 // With cheap jobs only some are timed: reading the clock costs as much as they do.
                 sample &+= 1
-                let isTimed = averageJobNanoseconds > 5_000 || sample & 7 == 0
-                if Int64(jobs.count + 1) * averageJobNanoseconds > Self.helpThreshold { askForHelp() }
+                let isTimed = typicalJobNanoseconds > 5_000 || sample & 7 == 0
+                if typicalJobNanoseconds > Self.shortJob,
+                    Int64(jobs.count + 1) * typicalJobNanoseconds > Self.helpThreshold
+                {
+                    askForHelp()
+                }
                 lock.unlock()
                 if isTimed {
                     let begin = Instant.systemNow().nanoseconds
                     job.runSynchronously(on: executor)
                     let spent = Instant.systemNow().nanoseconds - begin
                     lock.lock()
-                    averageJobNanoseconds += (min(spent, 10_000_000) - averageJobNanoseconds) / 8
+                    noteJob(of: spent)
                 } else {
                     job.runSynchronously(on: executor)
                     lock.lock()
@@ -88,6 +95,13 @@ extension EventLoop {
             }
         }
         endThread()
+    }
+
+    /// Follows the median: a job that another process interrupted says nothing of the others, and an average would take it
+    /// for a heavy one, call for help and so make interruptions more frequent. Under the lock.
+    private func noteJob(of nanoseconds: Int64) {
+        let step = max(50, typicalJobNanoseconds / 8)
+        typicalJobNanoseconds += nanoseconds > typicalJobNanoseconds ? step : -min(step, typicalJobNanoseconds)
     }
 
     /// Moves what the turn resumed to the common queue. Under the lock.

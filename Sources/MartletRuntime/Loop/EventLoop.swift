@@ -72,7 +72,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var hasWatcher = false
     /// The watcher ticks (true) or sleeps until something happens.
     var isWatching = false
-    var averageJobNanoseconds: Int64 = 0
+    /// The median of what a job takes, roughly.
+    var typicalJobNanoseconds: Int64 = 0
     var threads: [pthread_t] = []
     var endWaiters: [CheckedContinuation<Void, Never>] = []
 
