@@ -23,6 +23,8 @@ struct Dialing {
         case "streams": return try await streams()
         case "half-close": return try await halfClose()
         case "lattica-unary": return try await latticaUnary()
+        case _ where scenario.hasPrefix("rpc-"):
+            return try await LatticaCalls(node: node, peer: peer, byteCount: byteCount, count: count).run(scenario)
         case "reset-by-listener": return try await resetByListener()
         case "reset-by-dialer": return try await resetByDialer()
         case "refused": return try await refused()
@@ -78,10 +80,7 @@ struct Dialing {
 
     private func latticaUnary() async throws -> [(String, JSON)] {
         let sent = Wire.pattern(byteCount)
-        let stream = try await node.openStream(to: peer, protocol: Wire.latticaUnary)
-        try await stream.writeAll(Bytes(LatticaRPC.request(method: "Interop.echo", data: sent)))
-        try await stream.finish()
-        guard try LatticaRPC.answer(in: try await stream.readToEnd()) == sent else {
+        guard try await node.lattica.call(peer, "Interop.echo", Bytes(sent)) == Bytes(sent) else {
             throw Failed(description: "other bytes came back")
         }
         return [("bytes", .integer(byteCount))]

@@ -24,7 +24,7 @@ struct InteropNode: AsyncParsableCommand {
                 $0.network = network
                 $0.listenAddresses = [try Multiaddr(listen)]
             }
-            await Listening(node: node, network: network).run()
+            await Listening(node: node).run()
             await node.stop()
         }
     }
@@ -41,10 +41,7 @@ struct InteropNode: AsyncParsableCommand {
         func run() async throws {
             let holds = await report(scenario) {
                 let node = try await Node.start { $0.network = network }
-                // What a Lattica node asks for, whoever dialed.
-                for ignored in [Wire.bitswap] + (network.map { [$0] } ?? []) {
-                    node.handle(ignored) { stream in while try await stream.read() != nil {} }
-                }
+                node.lattica.enable()
                 let peer = try await node.connect(to: try Multiaddr(address))
                 let fields = try await Dialing(node: node, peer: peer, byteCount: bytes, count: count).run(scenario)
                 await node.stop()

@@ -9,7 +9,7 @@ final class Listening: Sendable {
     /// How the last stream that its dialer was to end ended; nil while that is not known.
     private let lastEnd = Mutex<String?>(nil)
 
-    init(node: Node, network: String?) {
+    init(node: Node) {
         self.node = node
         node.handle(Wire.echo) { stream in
             while let bytes = try await stream.read() { try await stream.write(bytes) }
@@ -17,13 +17,7 @@ final class Listening: Sendable {
         node.handle(Wire.halfClose) { stream in
             try await stream.write(Bytes(SHA256.hash(try await stream.readToEnd()).bytes))
         }
-        node.handle(Wire.latticaUnary) { stream in
-            try await stream.writeAll(Bytes(LatticaRPC.serve(try await stream.readToEnd())))
-        }
-        // Lattica asks for these two and goes on asking while they are refused.
-        for ignored in [Wire.bitswap] + (network.map { [$0] } ?? []) {
-            node.handle(ignored) { stream in while try await stream.read() != nil {} }
-        }
+        LatticaService.serve(node)
         node.handle(Wire.reset) { [self] stream in try await serveReset(stream) }
     }
 

@@ -14,7 +14,7 @@ public struct LatticaLimits: Sendable {
     public var callsPerStream = 1024
     /// Inbound streams of the stream protocol, and of unary calls, on one connection at a time.
     public var inboundStreams = 64
-    public var inboundUnaryCalls = 100
+    public var inboundUnaryCalls = 256
     /// Outbound streaming calls to one peer at a time, each on a stream of its own; further ones wait.
     public var outboundStreams = 64
     /// Outbound unary calls to one peer at a time; further ones wait. A Lattica node drops what is beyond 100.

@@ -103,6 +103,22 @@ private let argument = RPCMessage([1, 2, 3])
     #expect(server.bufferedByteCount == 0)
 }
 
+@Test func aCallIsCancelledOnceHoweverOftenItsCallerSaysSo() throws {
+    var server = LatticaStreamServer()
+    try server.received(
+        Lattica.wire(
+            LatticaStreamFrame.call(id: "a", method: "S.m", argument: argument) + [
+                .cancel(id: "a"), .cancel(id: "a"), .close(id: "a"), .error(id: "a", text: "enough"),
+            ]))
+    #expect(
+        server.events().suffix(2) == [
+            .ready(id: "a", method: "S.m", argument: argument), .cancelled(id: "a"),
+        ])
+    server.finished("a")
+    try server.received(Lattica.wire([.cancel(id: "a")]))
+    #expect(server.events().isEmpty)
+}
+
 @Test func anArgumentBeyondTheLimitRefusesItsCallOnly() throws {
     var limits = LatticaLimits()
     limits.messageSize = 1000

@@ -21,6 +21,7 @@ public struct LatticaStreamServer {
         var argument = GatheredBytes()
         /// The size of the argument, which the handler has; nil until it is complete.
         var runningWith: Int?
+        var isCancelled = false
     }
 
     private let limits: LatticaLimits
@@ -93,8 +94,11 @@ public struct LatticaStreamServer {
     }
 
     private mutating func cancel(_ id: String) {
-        guard let call = calls[id] else { return }
-        if call.runningWith != nil { return events.append(.cancelled(id: id)) }
+        guard let call = calls[id], !call.isCancelled else { return }
+        if call.runningWith != nil {
+            calls[id]?.isCancelled = true
+            return events.append(.cancelled(id: id))
+        }
         finished(id)
         events.append(.send(.close(id: id)))
     }
