@@ -36,6 +36,7 @@ public final class Node: Sendable {
     let content: NodeContent
     /// Calls: the services that this node offers, and those of its peers.
     public let rpc: NodeRPC
+    let shardExchange: ShardExchange
     let isServingContent = Mutex(false)
     let latticaState = LatticaState()
     private let isStopped = Mutex(false)
@@ -106,6 +107,7 @@ public final class Node: Sendable {
             logger.warning("a shared file has changed and is not served any more", metadata: ["path": "\(file.path)"])
         }
         rpc = NodeRPC(driver: driver, limits: configuration.rpc)
+        shardExchange = ShardExchange(rpc: rpc)
         rpc.serve(in: engine.local.protocols)
         let peerID = storage.identity.peerID
         self.peerID = peerID

@@ -68,25 +68,27 @@ final class RPCPeer: @unchecked Sendable {
     private func settle(_ effects: inout Effects, running: RPCLink?) {
         while let event = session.nextEvent() { note(event, &effects) }
         if let running, links[Int(running.lane.rawValue)] === running { running.send(from: session) }
-        for priority in RPCPriority.allCases {
-            if let link = links[Int(priority.rawValue)] {
-                guard link !== running, session.hasOutput(priority) else { continue }
-                switch priority {
-                case .control: effects.links.0 = link
-                case .activation: effects.links.1 = link
-                case .bulk: effects.links.2 = link
-                }
-            } else if role == .caller, !isLinking, !isStopped, session.needsLink(priority) {
-                isLinking = true
-                effects.connects = true
-            }
-        }
+        effects.links.0 = linkToWake(.control, running, &effects)
+        effects.links.1 = linkToWake(.activation, running, &effects)
+        effects.links.2 = linkToWake(.bulk, running, &effects)
         // What was sent may have let somebody go on.
         while let event = session.nextEvent() { note(event, &effects) }
         if let deadline = session.deadline, armedFor.map({ deadline < $0 }) ?? true {
             armedFor = deadline
             effects.setsClock = true
         }
+    }
+
+    /// The link of a lane with something to send; a lane without link that needs one sets a connection going.
+    private func linkToWake(_ lane: RPCPriority, _ running: RPCLink?, _ effects: inout Effects) -> RPCLink? {
+        if let link = links[Int(lane.rawValue)] {
+            return link !== running && session.hasOutput(lane) ? link : nil
+        }
+        if role == .caller, !isLinking, !isStopped, session.needsLink(lane) {
+            isLinking = true
+            effects.connects = true
+        }
+        return nil
     }
 
     private func note(_ event: RPCSessionEvent, _ effects: inout Effects) {

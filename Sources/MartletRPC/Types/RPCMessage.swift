@@ -64,6 +64,13 @@ public struct RPCMessage: Sendable {
         }
     }
 
+    /// The first `count` bytes, or all when there are fewer; copied only when they lie in several pieces.
+    public func prefix(_ count: Int) -> Bytes {
+        let count = min(max(0, count), byteCount)
+        guard first.count < count else { return first.prefix(count) }
+        return Bytes(count: count) { copy(0..<count, to: $0) }
+    }
+
     /// The message as text, with what is not UTF-8 replaced.
     public var text: String { contiguous().withUnsafeBytes { String(decoding: $0, as: UTF8.self) } }
 

@@ -2,7 +2,7 @@ import MartletCore
 
 /// One frame of a lane, without the payload that may follow it; docs/protocols/rpc.md describes each.
 package enum RPCFrame: Hashable, Sendable {
-    indirect case call(RPCCallHeader)
+    case call(RPCCallHeader)
     /// The beginning of a message, or all of it.
     case message(call: Int, RPCMessageHeader, ends: Bool)
     /// More of the message that was begun.
@@ -12,7 +12,7 @@ package enum RPCFrame: Hashable, Sendable {
     /// The call is over and went well; a last message may come with it.
     case result(call: Int, RPCMessageHeader?)
     /// The call is over and failed.
-    indirect case failure(call: Int, RPCError)
+    case failure(call: Int, RPCError)
     case cancel(call: Int)
     case credit(call: Int, byteCount: Int)
     /// How many frames of this lane have been received. Not counted itself.

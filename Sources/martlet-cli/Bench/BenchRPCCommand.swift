@@ -151,7 +151,7 @@ enum BenchRPC {
             service.unary("echo") { request, _ in request }
             service.unary("sink") { _, _ in RPCMessage() }
             service.unary("reply") { request, _ in
-                let head = request.contiguous().prefix(8)
+                let head = request.prefix(8)
                 let size = head.array.reduce(0) { $0 << 8 | UInt64($1) }
                 guard head.count == 8, size <= 64 << 20 else {
                     throw RPCError(.invalidArgument, "a request begins with the size of its answer, at most 64 MiB")

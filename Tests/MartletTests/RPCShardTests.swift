@@ -1,0 +1,63 @@
+import Martlet
+import MartletCore
+import MartletIdentity
+import MartletRPC
+import Testing
+
+/// A node that holds layers of a model and says who it is.
+private func holder(_ layers: Range<Int>, capacity: Int = 4) async throws -> Node {
+    let node = try await NodePair.node()
+    node.rpc.register("Model") { service in
+        service.unary("forward") { [peer = node.peerID] _, _ in RPCMessage(utf8: "\(peer)") }
+    }
+    try node.shards.register(model: "M", layers: layers, capacity: capacity)
+    return node
+}
+
+/// Waits until `node` knows as many holders.
+private func waitForHolders(_ count: Int, at node: Node) async throws {
+    while node.shards.known.filter({ !$0.shards.isEmpty }).count < count { try await Task.sleep(for: .milliseconds(5)) }
+}
+
+@Test func aCallGoesToWhoHoldsTheLayer() async throws {
+    let caller = try await NodePair.node()
+    let first = try await holder(0..<16)
+    let second = try await holder(16..<32)
+    for node in [first, second] { try await caller.connect(to: node.listenAddresses[0]) }
+    let none = await #expect(throws: RPCError.self) {
+        try await caller.call(shard: .layer(40, of: "M"), "Model.forward", "x")
+    }
+    #expect(none?.outcome == .notSent)
+    try await waitForHolders(2, at: caller)
+    #expect(try await caller.call(shard: .layer(3, of: "M"), "Model.forward", "x").text == "\(first.peerID)")
+    #expect(try await caller.call(shard: .layer(20, of: "M"), "Model.forward", "x").text == "\(second.peerID)")
+    for node in [caller, first, second] { await node.stop() }
+}
+
+@Test func aChangeIsToldToConnectedPeers() async throws {
+    let caller = try await NodePair.node()
+    let node = try await holder(0..<8)
+    try await caller.connect(to: node.listenAddresses[0])
+    try await waitForHolders(1, at: caller)
+    node.shards.unregister(model: "M", layers: 0..<8)
+    try node.shards.register(model: "M", layers: 8..<16)
+    while caller.shards.known.first?.shards.first?.layers != 8..<16 { try await Task.sleep(for: .milliseconds(5)) }
+    #expect(try await caller.call(shard: .layer(9, of: "M"), "Model.forward", "x").text == "\(node.peerID)")
+    for node in [caller, node] { await node.stop() }
+}
+
+@Test func aCallMovesToAnotherHolderWhenOneIsGone() async throws {
+    let caller = try await NodePair.node()
+    let holders = [try await holder(0..<16), try await holder(0..<16)]
+    for node in holders { try await caller.connect(to: node.listenAddresses[0]) }
+    try await waitForHolders(2, at: caller)
+    // The key's own holder stops; its calls go to the other.
+    let chosen = try await caller.call(shard: .layer(1, of: "M"), "Model.forward", "x", affinity: "session 1").text
+    let gone = try #require(holders.first { "\($0.peerID)" == chosen })
+    let left = try #require(holders.first { "\($0.peerID)" != chosen })
+    await gone.stop()
+    let reply = try await caller.call(
+        shard: .layer(1, of: "M"), "Model.forward", "x", affinity: "session 1", options: .init(idempotent: true))
+    #expect(reply.text == "\(left.peerID)")
+    for node in [caller, left] { await node.stop() }
+}
