@@ -82,7 +82,10 @@ let package = Package(
             ]),
         layer(
             "MartletSimulation",
-            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "Martlet", heap, deque]),
+            [
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletRPC", "Martlet", heap,
+                deque,
+            ]),
         .executableTarget(
             name: "martlet-cli",
             dependencies: [

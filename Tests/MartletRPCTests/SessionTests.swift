@@ -229,3 +229,21 @@ func messagesOfAnySizeCrossUnchanged(size: Int) throws {
     #expect(pair.caller.isIdle)
     #expect(pair.server.isIdle)
 }
+
+@Test func severalMessagesToAMethodOfOneAreRefusedRatherThanDropped() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    for sendsBefore in [true, false] {
+        let call = try #require(try pair.call("Echo.hang", "first", kind: .stream).call)
+        if !sendsBefore { pair.run() }
+        _ = try pair.caller.send("second", on: call)
+        pair.run()
+        guard case .failed(let error) = pair.takeAll(call).end else {
+            Issue.record("a message was dropped without a word")
+            continue
+        }
+        #expect(error.code == .invalidArgument)
+        #expect(error.outcome == (sendsBefore ? .notSent : .maybeExecuted))
+    }
+    #expect(pair.server.activeCount == 0)
+}

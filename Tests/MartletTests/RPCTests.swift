@@ -1,9 +1,10 @@
-import Martlet
 import MartletCore
 import MartletIdentity
 import MartletRPC
 import Synchronization
 import Testing
+
+@testable import Martlet
 
 /// Two nodes over real sockets, of which `b` serves.
 private struct CallPair {
@@ -12,8 +13,10 @@ private struct CallPair {
     var b: Node { nodes.b }
     var peer: PeerID { nodes.b.peerID }
 
-    init(_ build: (inout RPCService) -> Void) async throws {
-        nodes = try await NodePair()
+    init(
+        _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }, _ build: (inout RPCService) -> Void
+    ) async throws {
+        nodes = try await NodePair(configure)
         nodes.b.rpc.register("Test", build)
         try await nodes.connect()
     }
@@ -300,5 +303,19 @@ private func error(of body: () async throws -> some Any) async -> RPCError? {
     let methods = try await pair.a.services(of: pair.peer)
     #expect(methods.contains(RPCMethodDescription(path: "Test.echo", kind: "unary")))
     #expect(methods.contains(RPCMethodDescription(path: "Test.chat", kind: "bidirectional")))
+    await pair.stop()
+}
+
+@Test func aSessionThatIsNotUsedLetsItsConnectionGo() async throws {
+    let pair = try await CallPair {
+        $0.rpc.idleSessionLifetime = .milliseconds(100)
+    } _: { service in
+        service.unary("echo") { request, _ in request }
+    }
+    for _ in 0..<2 {
+        #expect(try await pair.a.call(pair.peer, "Test.echo", "x").text == "x")
+        #expect(pair.a.rpc.linkCount <= 1)
+        while pair.a.rpc.linkCount + pair.b.rpc.linkCount > 0 { try await Task.sleep(for: .milliseconds(5)) }
+    }
     await pair.stop()
 }

@@ -131,6 +131,11 @@ public final class NodeRPC: Sendable {
         }
     }
 
+    /// Streams that calls hold open, both ways.
+    var linkCount: Int {
+        state.withLock { Array($0.callers.values) + Array($0.served.values) }.reduce(0) { $0 + $1.linkCount }
+    }
+
     /// Ends every session; every call is told.
     func stop() {
         let (callers, served) = state.withLock { state in

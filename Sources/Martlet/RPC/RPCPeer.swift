@@ -24,6 +24,9 @@ final class RPCPeer: @unchecked Sendable {
     /// Streams in a row that ended without the peer's welcome.
     private var vainLinks = 0
     private var isStopped = false
+    /// When to look whether the caller's session is used, and the calls begun when that was done last.
+    private var idleCheckAt: Instant?
+    private var startedBefore = 0
     private var clock: RPCClock!
 
     init(peer: PeerID, role: RPCSession.Role, id: RPCSessionID, rpc: NodeRPC) {
@@ -324,7 +327,10 @@ final class RPCPeer: @unchecked Sendable {
             }
         }
         // Something may have come between.
-        perform { _ in }
+        perform { _ in
+            if idleCheckAt == nil { idleCheckAt = connection.loop.now + rpc.limits.idleSessionLifetime }
+        }
+        rpc.home.schedule(clock)
         return true
     }
 
@@ -359,6 +365,8 @@ final class RPCPeer: @unchecked Sendable {
         }
         isLinking = false
         vainLinks = 0
+        idleCheckAt = nil
+        startedBefore = 0
         guard role == .caller else {
             effects.actions.append(.forget(self))
             return
@@ -382,6 +390,8 @@ final class RPCPeer: @unchecked Sendable {
 
     /// Whether it can go to make room for another session of its peer.
     var isCutOff: Bool { withLock { links.allSatisfy { $0 == nil } } }
+    /// Streams that its lanes have now.
+    var linkCount: Int { withLock { links.reduce(0) { $0 + ($1 == nil ? 0 : 1) } } }
     var hasCalls: Bool { withLock { session.activeCount > 0 } }
 
     // MARK: The clock, on the home loop
@@ -389,7 +399,7 @@ final class RPCPeer: @unchecked Sendable {
     /// When the clock is to look next.
     func deadlineForClock() -> Instant? {
         withLock {
-            armedFor = session.deadline
+            armedFor = [session.deadline, idleCheckAt].compactMap(\.self).min()
             return armedFor
         }
     }
@@ -398,7 +408,20 @@ final class RPCPeer: @unchecked Sendable {
         perform { session in
             armedFor = nil
             session.handleTimeout(now: now)
+            checkUse(now: now)
         }
+        // Whatever comes next is timed anew.
+        rpc.home.schedule(clock)
+    }
+
+    /// Gives a caller's session up that nobody has used for a while: its streams would hold the connection for ever.
+    private func checkUse(now: Instant) {
+        guard let due = idleCheckAt, now >= due else { return }
+        idleCheckAt = now + rpc.limits.idleSessionLifetime
+        if session.isIdle, session.startedCount == startedBefore {
+            session.fail(RPCError(.unavailable, "the session was not used"))
+        }
+        startedBefore = session.startedCount
     }
 }
 

@@ -89,6 +89,7 @@ package final class RPCCall: @unchecked Sendable {
     /// Whole messages that were not taken; the first apart, so that a single one costs no queue.
     private var firstDelivered: RPCMessage?
     private var delivered = Deque<RPCMessage>()
+    private(set) var deliveredCount = 0
     /// The message being received is the last.
     var endsAfterMessage = false
     var window = RPCWire.initialCredit
@@ -120,6 +121,8 @@ package final class RPCCall: @unchecked Sendable {
     /// The handler was told to start.
     var wasStarted = false
     /// The handler takes one message, and is started with it.
+    var takesOneMessage = false
+    /// It is not there yet.
     var awaitsRequest = false
 
     init(lane: RPCPriority, kind: Kind, id: Int, token: Int) {
@@ -172,6 +175,7 @@ package final class RPCCall: @unchecked Sendable {
     var hasDelivered: Bool { firstDelivered != nil }
 
     func deliver(_ message: RPCMessage) {
+        deliveredCount += 1
         if firstDelivered == nil { firstDelivered = message } else { delivered.append(message) }
     }
 

@@ -63,6 +63,7 @@ extension RPCSession {
             header.call = id
         }
         let call = RPCCall(lane: request.priority, kind: request.kind, id: header.call, token: token)
+        startedCount += 1
         call.header = header
         call.phase = .queued
         call.deadline = request.deadline
@@ -207,8 +208,9 @@ extension RPCSession {
 
     func abandon(_ call: RPCCall, _ error: RPCError) {
         guard call.isCaller, !call.isOver else { return }
-        let error = error.with(outcome(of: call))
         let wasQueued = call.header != nil
+        // What is encoded will reach the server, and may run before the cancellation does.
+        let error = error.with(wasQueued ? .notSent : .maybeExecuted)
         call.dropDelivered()
         release(call)
         concludeCaller(call, .failure(error))

@@ -274,6 +274,7 @@ extension RPCSession {
     private func received(_ message: RPCMessage, _ call: RPCCall) {
         call.deliver(message)
         guard call.isCaller else {
+            if call.takesOneMessage, call.deliveredCount > 1 { return refuseFurtherMessages(call) }
             if call.endsAfterMessage { call.outcome = .success(()) }
             return requestIsThere(call)
         }

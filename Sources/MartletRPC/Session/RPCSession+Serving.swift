@@ -9,6 +9,13 @@ extension RPCSession {
     /// - Returns: whether it can start now; otherwise `request` will tell.
     package func begin(_ call: RPCCall, awaitingRequest: Bool) -> Bool {
         guard !call.isOver, !call.isRunning, !call.ending.isSet else { return false }
+        if awaitingRequest {
+            call.takesOneMessage = true
+            guard call.deliveredCount <= 1 else {
+                refuseFurtherMessages(call)
+                return false
+            }
+        }
         call.isRunning = true
         guard awaitingRequest, !call.hasDelivered, !call.isRemoteEnded else {
             call.wasStarted = true
@@ -16,6 +23,11 @@ extension RPCSession {
         }
         call.awaitsRequest = true
         return false
+    }
+
+    /// A caller of a method that takes one message has sent several: it means another method, and is told so.
+    func refuseFurtherMessages(_ call: RPCCall) {
+        stopServing(call, RPCError(.invalidArgument, "\(call.method) takes one message"))
     }
 
     /// The message that the handler of one message is started with; empty when the caller sent none.

@@ -20,9 +20,7 @@ extension RPCSession {
         if let greeting = lane.greeting.take() { return greeting }
         guard lane.link == .open else { return nil }
         if lane.log.isAtFrame { fill(lane) }
-        guard let bytes = lane.log.takeChunk() else { return nil }
-        handedOver(lane)
-        return bytes
+        return lane.log.takeChunk()
     }
 
     /// Encodes what may go now: first what grants or takes back, then data in turn.
@@ -47,8 +45,9 @@ extension RPCSession {
         if mustAcknowledge(lane) { acknowledge(lane) }
     }
 
+    /// Without a stream nothing is encoded: what is not, can still be taken back without a trace.
     func mayEncode(_ lane: RPCLane) -> Bool {
-        lane.log.pendingByteCount < Self.encodeAhead && lane.maySend(limits)
+        lane.link == .open && lane.log.pendingByteCount < Self.encodeAhead && lane.maySend(limits)
     }
 
     private func mustAcknowledge(_ lane: RPCLane) -> Bool {
@@ -139,7 +138,7 @@ extension RPCSession {
         guard call.offset == message.byteCount else { return }
         call.finishCurrent()
         if call.isClosing { return concludeServer(call) }
-        if call.kind == .oneWay { return leave(call, lane) }
+        if call.kind == .oneWay { return leave(call) }
         if call.wantsRoom, call.queuedByteCount <= limits.queuedBytesPerCall / 2 {
             call.wantsRoom = false
             events.append(.writable(call))
@@ -165,24 +164,9 @@ extension RPCSession {
 
     // MARK: One-way calls
 
-    /// A one-way call is all encoded. With a stream at hand it is as good as gone; without, its caller waits for one.
-    private func leave(_ call: RPCCall, _ lane: RPCLane) {
-        if lane.link == .open {
-            let wasWaited = call.wasReturned
-            call.phase = call.id == 0 ? .over : .abandoned
-            if wasWaited { events.append(.handedOver(call)) }
-        } else {
-            leaving[Int(lane.priority.rawValue)].append((lane.log.frameCount - 1, call))
-        }
-    }
-
-    private func handedOver(_ lane: RPCLane) {
-        let index = Int(lane.priority.rawValue)
-        while let (frame, call) = leaving[index].first, frame < lane.log.handedOut {
-            leaving[index].removeFirst()
-            guard !call.isOver else { continue }
-            call.phase = call.id == 0 ? .over : .abandoned
-            events.append(.handedOver(call))
-        }
+    /// A one-way call is all encoded, with a stream at hand: as good as gone.
+    private func leave(_ call: RPCCall) {
+        call.phase = call.id == 0 ? .over : .abandoned
+        if call.wasReturned { events.append(.handedOver(call)) }
     }
 }

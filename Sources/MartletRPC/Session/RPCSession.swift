@@ -56,6 +56,8 @@ package final class RPCSession: @unchecked Sendable {
     package internal(set) var failure: RPCError?
     var callLimit = RPCWire.initialCallLimit
     var messageLimit: Int
+    /// Calls begun so far.
+    package internal(set) var startedCount = 0
     /// Calls that are not over, or whose handler still runs.
     package internal(set) var activeCount = 0
     /// What has been received and not been taken, and what calls beyond their first window may still receive.
@@ -66,8 +68,6 @@ package final class RPCSession: @unchecked Sendable {
     var starved = Deque<RPCCall>()
     /// No call's deadline is earlier.
     var earliestDeadline: Instant?
-    /// One-way calls encoded and not handed over, with the number of their last frame.
-    var leaving: [Deque<(frame: Int64, call: RPCCall)>] = [[], [], []]
 
     package init(role: Role, id: RPCSessionID, limits: RPCLimits) {
         self.role = role
@@ -168,10 +168,6 @@ package final class RPCSession: @unchecked Sendable {
             unlink(lane)
             lane.detachedAt = nil
         }
-        for index in leaving.indices {
-            for (_, call) in leaving[index] { lose(call, error) }
-            leaving[index] = []
-        }
         starved = []
         events.append(.lost(error))
     }
@@ -188,7 +184,7 @@ package final class RPCSession: @unchecked Sendable {
         }
     }
 
-    /// What the caller knows of a call that got no answer.
+    /// What the caller knows of a call that got no answer, when the session is over.
     func outcome(of call: RPCCall) -> RPCError.Outcome {
         call.header != nil || lane(call.lane).log.handedOut <= call.frameNumber ? .notSent : .maybeExecuted
     }
