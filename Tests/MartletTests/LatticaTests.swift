@@ -154,20 +154,61 @@ func whatIsNotServedIsSaidInLatticasWords(method: String, unary: String, stream:
     await nodes.stop()
 }
 
-@Test func aServiceOfAnotherRegistryCanBeShared() async throws {
+@Test func aServiceForMartletNodesCanBeSharedWithLatticaNodes() async throws {
     let nodes = try await LatticaPair()
-    let registry = RPCServiceRegistry()
-    registry.register("Native") { service in
+    nodes.pair.b.rpc.register("Native") { service in
         service.unary("double") { request, _ in RPCMessage(pieces: request.pieces + request.pieces) }
     }
     let before = await rpcError { _ = try await nodes.client.call(nodes.peer, "Native.double", [1]) }
     #expect(before?.code == .unimplemented)
-    nodes.server.share("Native", from: registry)
+    nodes.server.share("Native", from: nodes.pair.b.rpc.services)
     #expect(try await nodes.client.call(nodes.peer, "Native.double", [1]) == [1, 1])
+    #expect(try await nodes.client.callStream(nodes.peer, "Native.double", [1]) == [1, 1])
+    #expect(try await nodes.pair.a.call(nodes.peer, "Native.double", RPCMessage([1])) == RPCMessage([1, 1]))
     nodes.server.stopServing("Native")
     let after = await rpcError { _ = try await nodes.client.call(nodes.peer, "Native.double", [1]) }
     #expect(after?.code == .unimplemented)
     await nodes.stop()
+}
+
+@Test func anItemBeyondOneFrameIsAnErrorAndNotCutInTwo() async throws {
+    let nodes = try await LatticaPair()
+    nodes.server.serve("Big") { service in
+        service.serverStreaming("items") { request, writer, _ in
+            let size = Int(request.text) ?? 0
+            try await writer.write(RPCMessage(Bytes(count: size) { $0.initializeMemory(as: UInt8.self, repeating: 7) }))
+        }
+    }
+    let largest = try await nodes.client.stream(nodes.peer, "Big.items", Bytes(utf8: "\(16 << 20)"))
+    #expect(try await largest.next()?.count == 16 << 20)
+    #expect(try await largest.next() == nil)
+    let error = await rpcError {
+        _ = try await nodes.client.stream(nodes.peer, "Big.items", Bytes(utf8: "\((16 << 20) + 1)")).next()
+    }
+    #expect(error?.message.contains("one frame carries 16777216") == true)
+    await nodes.stop()
+}
+
+@Test func aPeerThatAnswersWithWhatOnlyCallersSendIsRefused() async throws {
+    let pair = try await NodePair { $0.network = "/lattica/1.0.0" }
+    for (protocolID, answer) in [
+        ("/rpc/req-resp/1.0.0", LatticaMessage.request(id: "1", method: "S.m", data: RPCMessage()).encoded),
+        ("/rpc/stream/1.0.0", LatticaStreamFrame.cancel(id: "1").encoded),
+    ] {
+        pair.b.handle(protocolID) { stream in
+            try await stream.write(answer.contiguous())
+            try await stream.finish()
+            while try await stream.read() != nil {}
+        }
+    }
+    try await pair.connect()
+    for way in [pair.a.lattica.call, pair.a.lattica.callStream] {
+        let error = await rpcError { _ = try await way(pair.b.peerID, "S.m", [], nil) }
+        #expect(error?.code == .internal)
+        #expect(error?.message.contains("came from the wrong side") == true)
+        #expect(error?.outcome == .maybeExecuted)
+    }
+    await pair.stop()
 }
 
 @Test func whoIsNotAuthorisedIsRefused() async throws {

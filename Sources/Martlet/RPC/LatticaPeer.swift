@@ -26,12 +26,18 @@ final class LatticaPeer: Sendable {
 
     func addUser() { state.withLock { $0.users += 1 } }
 
-    /// True when nobody uses it and nothing is kept.
+    /// True when nobody uses it any more and nothing is kept.
     func removeUser() -> Bool {
+        state.withLock { $0.users -= 1 }
+        return isForgettable()
+    }
+
+    /// True when nobody uses it and nothing is kept, or only streams that are over.
+    func isForgettable() -> Bool {
         state.withLock { state in
-            state.users -= 1
-            if state.users == 0 { state.free.removeAll { !$0.isUsable() } }
-            return state.users == 0 && state.free.isEmpty
+            guard state.users == 0 else { return false }
+            state.free.removeAll { !$0.isUsable() }
+            return state.free.isEmpty
         }
     }
 

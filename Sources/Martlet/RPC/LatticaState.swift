@@ -14,6 +14,8 @@ final class LatticaState: Sendable {
         /// Services of other registries that Lattica nodes may call, too.
         var shared: [String: RPCServiceRegistry] = [:]
         var peers: [PeerID: LatticaPeer] = [:]
+        /// So many peers are remembered before those are looked for that are gone.
+        var sweepCount = 256
         var isEnabled = false
         var isServing = false
         var random = RandomSource.system
@@ -86,6 +88,10 @@ final class LatticaState: Sendable {
     /// What there is for calls to `peer`, until `leave`.
     func enter(_ peer: PeerID) -> LatticaPeer {
         state.withLock { state in
+            if state.peers.count >= state.sweepCount {
+                state.peers = state.peers.filter { !$0.value.isForgettable() }
+                state.sweepCount = max(256, 2 * state.peers.count)
+            }
             let entry = state.peers[peer] ?? LatticaPeer(id: peer, limits: state.limits)
             state.peers[peer] = entry
             entry.addUser()

@@ -205,6 +205,21 @@ private let argument = RPCMessage([1, 2, 3])
     #expect(server.bufferedByteCount == 3)
 }
 
+@Test func aSmallArgumentDoesNotKeepTheBlockAliveThatItCameIn() throws {
+    var server = LatticaStreamServer()
+    let call = Lattica.wire(
+        LatticaStreamFrame.call(id: "a", method: "S.m", argument: RPCMessage(Lattica.pattern(5000))))
+    let block = BytesStorage(capacity: 1 << 20)
+    call.withUnsafeBytes { block.mutableBytes.copyMemory(from: $0) }
+    try server.received(block.slice(0..<call.count))
+    guard case .ready(_, _, let argument)? = server.events().last else {
+        Issue.record("no call")
+        return
+    }
+    #expect(argument == RPCMessage(Lattica.pattern(5000)))
+    #expect(argument.pieces.reduce(0) { $0 + $1.retainedByteCount } < 20_000)
+}
+
 // MARK: The calling side
 
 @Test func itemsAndTheirEndArriveHoweverTheirBytesAreCut() throws {

@@ -24,6 +24,9 @@ public struct LatticaStreamServer {
         var isCancelled = false
     }
 
+    /// Arguments below this size are copied out of what was received.
+    private static let copiedSize = 64 << 10
+
     private let limits: LatticaLimits
     private var reader: LatticaFrameReader
     private var calls: [String: Call] = [:]
@@ -75,8 +78,8 @@ public struct LatticaStreamServer {
             return refuse(id, "\(LatticaError.messageTooLong(limit: limits.messageSize))")
         }
         argumentByteCount += payload.byteCount
-        // An argument of one part is passed on as it came.
-        guard gathered > 0 || !isEnd else { return complete(id, payload) }
+        // A large argument of one part is passed on as it came. A small one must not keep the block alive that it came in.
+        guard gathered > 0 || !isEnd || payload.byteCount < Self.copiedSize else { return complete(id, payload) }
         calls[id]?.argument.append(payload)
         if isEnd { complete(id, calls[id]?.argument.take() ?? RPCMessage()) }
     }
