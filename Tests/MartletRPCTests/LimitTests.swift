@@ -190,8 +190,14 @@ func framesThatCallersDoNotSendEndTheSession(frame: RPCFrame) {
 
 @Test func aNumberInUseEndsTheSession() {
     let session = server()
-    feed(session, (callFrame(1, ends: false), []), (callFrame(1), []))
-    #expect(session.failure?.message.contains("call 1") == true)
+    feed(session, (callFrame(1), []), (callFrame(2, ends: false), []), (callFrame(2), []))
+    #expect(session.failure?.message.contains("call 2") == true)
+}
+
+@Test func aMethodNumberThatIsNamedTwiceEndsTheSession() {
+    let session = server()
+    feed(session, (callFrame(1), []), (.call(RPCCallHeader(call: 2, method: 0, methodName: "Other.method")), []))
+    #expect(session.failure?.message.contains("named twice") == true)
 }
 
 @Test func framesForCallsThatAreOverArePassedOver() {

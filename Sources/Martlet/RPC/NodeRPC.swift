@@ -75,8 +75,6 @@ public final class NodeRPC: Sendable {
         return pool
     }
 
-    func method(_ path: String) -> RPCMethod? { services.method(path) }
-
     func connection(to peer: PeerID) async throws -> ConnectionDriver { try await driver.connectionDriver(for: peer) }
 
     /// Whom to call `peer` through.

@@ -27,6 +27,7 @@ final class RPCPeer: @unchecked Sendable {
     /// When to look whether the caller's session is used, and the calls begun when that was done last.
     private var idleCheckAt: Instant?
     private var startedBefore = 0
+    private var methods = RPCMethodCache()
     private var clock: RPCClock!
 
     init(peer: PeerID, role: RPCSession.Role, id: RPCSessionID, rpc: NodeRPC) {
@@ -184,7 +185,7 @@ final class RPCPeer: @unchecked Sendable {
     // MARK: Serving
 
     private func incoming(_ call: RPCCall, _ effects: inout Effects) {
-        guard let method = rpc.method(call.method) else {
+        guard let method = methods.method(of: call, in: rpc.services) else {
             return session.refuse(call, rpc.services.unknown(call.method))
         }
         if case .peers(let peers) = method.authorization, !peers.contains(peer) {

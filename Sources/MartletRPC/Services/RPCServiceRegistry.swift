@@ -44,7 +44,7 @@ public final class RPCServiceRegistry: Sendable {
     }
 
     /// A number that changes whenever services do, for those who keep what they looked up.
-    var version: Int { changes.load(ordering: .acquiring) }
+    package var version: Int { changes.load(ordering: .acquiring) }
 
     /// Why `path` cannot be called: the service is unknown, or only the method.
     public func unknown(_ path: String) -> RPCError {

@@ -113,6 +113,8 @@ package final class RPCCall: @unchecked Sendable {
 
     // Serving.
     package internal(set) var method = ""
+    /// The method's number in its lane, which stands for the same name as long as the session lives; nil when it does not.
+    package internal(set) var methodNumber: Int?
     package internal(set) var metadata = RPCMetadata()
     package internal(set) var isOneWay = false
     package internal(set) var deadline: Instant?

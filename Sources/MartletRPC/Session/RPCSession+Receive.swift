@@ -183,6 +183,10 @@ extension RPCSession {
             if header.method == lane.methods.count {
                 lane.methods.append(name)
             } else {
+                // Only the last number is for names that come and go.
+                guard header.method == RPCWire.methodLimit - 1 else {
+                    return violated("method \(header.method) is named twice")
+                }
                 lane.methods[header.method] = name
             }
         }
@@ -192,6 +196,7 @@ extension RPCSession {
         }
         let call = RPCCall(lane: lane.priority, kind: .served, id: header.call, token: 0)
         call.method = lane.methods[header.method]
+        call.methodNumber = header.method < RPCWire.methodLimit - 1 ? header.method : nil
         call.metadata = header.metadata
         call.isOneWay = header.isOneWay
         if let milliseconds = header.milliseconds {
