@@ -3,7 +3,8 @@ package import MartletCore
 
 /// One call as its session knows it: what it still has to send, and what it has received.
 ///
-/// Sendable in name only: its fields belong to whoever holds its session.
+/// Sendable in name only: its fields belong to whoever holds its session. That is also why the run-time check for
+/// overlapping access, which costs more than what a small call does here, is spared: nothing runs code of others.
 package final class RPCCall: @unchecked Sendable {
     /// How the local side uses the call.
     package enum Kind: Sendable {
@@ -44,88 +45,88 @@ package final class RPCCall: @unchecked Sendable {
         case done(Result<RPCMessage, RPCError>)
     }
 
-    package var waiter = Waiter.none
+    @exclusivity(unchecked) package var waiter = Waiter.none
     /// What the owner keeps with the call: who reads and writes its stream, and who runs its handler.
     package weak var port: AnyObject?
-    package var worker: AnyObject?
-    package var handler: RPCMethod?
+    @exclusivity(unchecked) package var worker: AnyObject?
+    @exclusivity(unchecked) package var handler: RPCMethod?
 
     package let lane: RPCPriority
     package let kind: Kind
     /// The number on the wire; 0 for a one-way call of a single frame.
-    package internal(set) var id: Int
+    @exclusivity(unchecked) package internal(set) var id: Int
     /// What the owner calls it by.
-    package var token: Int
-    var phase = Phase.open
+    @exclusivity(unchecked) package var token: Int
+    @exclusivity(unchecked) var phase = Phase.open
 
     // Sending.
     /// The caller's first frame while it is not encoded.
-    var header: RPCCallHeader?
+    @exclusivity(unchecked) var header: RPCCallHeader?
     /// The number of the caller's first frame.
-    var frameNumber: Int64 = -1
-    private(set) var currentMessage: RPCMessage?
-    var offset = 0
-    private var queue = Deque<RPCMessage>()
+    @exclusivity(unchecked) var frameNumber: Int64 = -1
+    @exclusivity(unchecked) private(set) var currentMessage: RPCMessage?
+    @exclusivity(unchecked) var offset = 0
+    @exclusivity(unchecked) private var queue: Deque<RPCMessage>?
     /// Bytes queued and not encoded.
-    var queuedByteCount = 0
-    var credit = RPCWire.initialCredit
-    var ending = Ending.none
+    @exclusivity(unchecked) var queuedByteCount = 0
+    @exclusivity(unchecked) var credit = RPCWire.initialCredit
+    @exclusivity(unchecked) var ending = Ending.none
     /// The caller has said that nothing more follows.
-    var hasFinished = false
+    @exclusivity(unchecked) var hasFinished = false
     /// The owner was given the call to wait for.
-    var wasReturned = false
-    var isReady = false
+    @exclusivity(unchecked) var wasReturned = false
+    @exclusivity(unchecked) var isReady = false
     /// The last message is being sent, and the call is over with it.
-    var isClosing = false
-    var mustCancel = false
-    var pendingCredit = 0
-    var isUrgent = false
+    @exclusivity(unchecked) var isClosing = false
+    @exclusivity(unchecked) var mustCancel = false
+    @exclusivity(unchecked) var pendingCredit = 0
+    @exclusivity(unchecked) var isUrgent = false
     /// Somebody waits to hear that there is room again.
-    var wantsRoom = false
+    @exclusivity(unchecked) var wantsRoom = false
 
     // Receiving.
-    var assembly: RPCMessage?
-    var missing = 0
+    @exclusivity(unchecked) var assembly: RPCMessage?
+    @exclusivity(unchecked) var missing = 0
     /// Whole messages that were not taken; the first apart, so that a single one costs no queue.
-    private var firstDelivered: RPCMessage?
-    private var delivered = Deque<RPCMessage>()
-    private(set) var deliveredCount = 0
+    @exclusivity(unchecked) private var firstDelivered: RPCMessage?
+    @exclusivity(unchecked) private var delivered: Deque<RPCMessage>?
+    @exclusivity(unchecked) private(set) var deliveredCount = 0
     /// The message being received is the last.
-    var endsAfterMessage = false
-    var window = RPCWire.initialCredit
+    @exclusivity(unchecked) var endsAfterMessage = false
+    @exclusivity(unchecked) var window = RPCWire.initialCredit
     /// What the peer may still send.
-    var outstanding = RPCWire.initialCredit
+    @exclusivity(unchecked) var outstanding = RPCWire.initialCredit
     /// What was received and not taken.
-    var buffered = 0
+    @exclusivity(unchecked) var buffered = 0
     /// What of it counts against the session's limit.
-    var usage = 0
+    @exclusivity(unchecked) var usage = 0
     /// Whether it was granted more than every call is.
-    var isExtended = false
+    @exclusivity(unchecked) var isExtended = false
     /// Credit that the session could not spare yet.
-    var starvedFor = 0
-    var grantedAt: Instant?
+    @exclusivity(unchecked) var starvedFor = 0
+    @exclusivity(unchecked) var grantedAt: Instant?
     /// How it ended at the other side; nil while it goes on.
-    var outcome: Result<Void, RPCError>?
+    @exclusivity(unchecked) var outcome: Result<Void, RPCError>?
     /// Frames of it that still come are dropped.
-    var ignoresInput = false
+    @exclusivity(unchecked) var ignoresInput = false
     /// Somebody waits to hear that there is something to take.
-    var wantsMessage = false
+    @exclusivity(unchecked) var wantsMessage = false
 
     // Serving.
-    package internal(set) var method = ""
+    @exclusivity(unchecked) package internal(set) var method = ""
     /// The method's number in its lane, which stands for the same name as long as the session lives; nil when it does not.
-    package internal(set) var methodNumber: Int?
-    package internal(set) var metadata = RPCMetadata()
-    package internal(set) var isOneWay = false
-    package internal(set) var deadline: Instant?
+    @exclusivity(unchecked) package internal(set) var methodNumber: Int?
+    @exclusivity(unchecked) package internal(set) var metadata = RPCMetadata()
+    @exclusivity(unchecked) package internal(set) var isOneWay = false
+    @exclusivity(unchecked) package internal(set) var deadline: Instant?
     /// The handler runs, or will.
-    var isRunning = false
+    @exclusivity(unchecked) var isRunning = false
     /// The handler was told to start.
-    var wasStarted = false
+    @exclusivity(unchecked) var wasStarted = false
     /// The handler takes one message, and is started with it.
-    var takesOneMessage = false
+    @exclusivity(unchecked) var takesOneMessage = false
     /// It is not there yet.
-    var awaitsRequest = false
+    @exclusivity(unchecked) var awaitsRequest = false
 
     init(lane: RPCPriority, kind: Kind, id: Int, token: Int) {
         self.lane = lane
@@ -143,7 +144,7 @@ package final class RPCCall: @unchecked Sendable {
 
     func enqueue(_ message: RPCMessage) {
         queuedByteCount += message.cost
-        if currentMessage == nil { currentMessage = message } else { queue.append(message) }
+        if currentMessage == nil { currentMessage = message } else { queue = Self.appending(message, to: queue.take()) }
     }
 
     /// The message being sent is all encoded.
@@ -151,15 +152,15 @@ package final class RPCCall: @unchecked Sendable {
         guard let message = currentMessage else { return }
         queuedByteCount -= message.cost
         offset = 0
-        currentMessage = queue.popFirst()
+        currentMessage = queue?.popFirst()
     }
 
-    var isLastMessage: Bool { queue.isEmpty }
+    var isLastMessage: Bool { queue?.isEmpty ?? true }
 
     func dropQueue() {
         currentMessage = nil
         offset = 0
-        queue = []
+        queue = nil
         queuedByteCount = 0
     }
 
@@ -172,24 +173,35 @@ package final class RPCCall: @unchecked Sendable {
         return credit >= RPCWire.messageCharge + min(currentMessage.byteCount, 1)
     }
 
+    /// Most calls have one message each way, and need no queue.
+    private static func appending(_ message: RPCMessage, to queue: consuming Deque<RPCMessage>?) -> Deque<RPCMessage> {
+        var queue = queue ?? []
+        queue.append(message)
+        return queue
+    }
+
     // MARK: What has come
 
     var hasDelivered: Bool { firstDelivered != nil }
 
     func deliver(_ message: RPCMessage) {
         deliveredCount += 1
-        if firstDelivered == nil { firstDelivered = message } else { delivered.append(message) }
+        if firstDelivered == nil {
+            firstDelivered = message
+        } else {
+            delivered = Self.appending(message, to: delivered.take())
+        }
     }
 
     func takeDelivered() -> RPCMessage? {
         guard let message = firstDelivered else { return nil }
-        firstDelivered = delivered.popFirst()
+        firstDelivered = delivered?.popFirst()
         return message
     }
 
     func dropDelivered() {
         firstDelivered = nil
-        delivered = []
+        delivered = nil
         assembly = nil
         missing = 0
     }

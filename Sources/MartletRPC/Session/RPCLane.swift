@@ -12,34 +12,34 @@ final class RPCLane {
     }
 
     let priority: RPCPriority
-    var link = Link.none
+    @exclusivity(unchecked) var link = Link.none
     /// The hello or welcome that goes before everything else.
-    var greeting: Bytes?
+    @exclusivity(unchecked) var greeting: Bytes?
     /// The part of a welcome that has come.
-    var welcomeBytes: [UInt8] = []
+    @exclusivity(unchecked) var welcomeBytes: [UInt8] = []
     /// When the stream was lost; nil while there is one, or never was.
-    var detachedAt: Instant?
+    @exclusivity(unchecked) var detachedAt: Instant?
 
     // Sending.
-    var log = RPCSendLog()
+    @exclusivity(unchecked) var log = RPCSendLog()
     /// Calls that have something to send, each once, in turn.
-    var ready = Deque<RPCCall>()
+    @exclusivity(unchecked) var ready = Deque<RPCCall>()
     /// Calls with credit to grant or a cancellation to tell.
-    var urgent = Deque<RPCCall>()
-    private var methodIndices: [String: Int] = [:]
+    @exclusivity(unchecked) var urgent = Deque<RPCCall>()
+    @exclusivity(unchecked) private var methodIndices: [String: Int] = [:]
 
     // Receiving.
-    var parser: RPCFrameParser
-    var receivedCount: Int64 = 0
-    var acknowledgedCount: Int64 = 0
-    var unacknowledgedBytes = 0
-    var acknowledgeAt: Instant?
+    @exclusivity(unchecked) var parser: RPCFrameParser
+    @exclusivity(unchecked) var receivedCount: Int64 = 0
+    @exclusivity(unchecked) var acknowledgedCount: Int64 = 0
+    @exclusivity(unchecked) var unacknowledgedBytes = 0
+    @exclusivity(unchecked) var acknowledgeAt: Instant?
     /// Method names by their number.
-    var methods: [String] = []
+    @exclusivity(unchecked) var methods: [String] = []
 
     // Calls by number, from 1.
-    private(set) var calls = ContiguousArray<RPCCall?>()
-    private var freeIDs = ContiguousArray<Int>()
+    @exclusivity(unchecked) private(set) var calls = ContiguousArray<RPCCall?>()
+    @exclusivity(unchecked) private var freeIDs = ContiguousArray<Int>()
 
     init(priority: RPCPriority, limits: RPCLimits) {
         self.priority = priority

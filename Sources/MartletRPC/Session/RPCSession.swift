@@ -46,28 +46,28 @@ package final class RPCSession: @unchecked Sendable {
     package let id: RPCSessionID
     package let limits: RPCLimits
     let lanes: [RPCLane]
-    var events = Deque<RPCSessionEvent>()
+    @exclusivity(unchecked) var events = Deque<RPCSessionEvent>()
 
     /// The other side has greeted: it knows the session.
-    package internal(set) var isGreeted = false
+    @exclusivity(unchecked) package internal(set) var isGreeted = false
     /// The server takes no further calls.
-    package internal(set) var isDraining = false
+    @exclusivity(unchecked) package internal(set) var isDraining = false
     /// Why the session is over; nil while it goes on.
-    package internal(set) var failure: RPCError?
-    var callLimit = RPCWire.initialCallLimit
-    var messageLimit: Int
+    @exclusivity(unchecked) package internal(set) var failure: RPCError?
+    @exclusivity(unchecked) var callLimit = RPCWire.initialCallLimit
+    @exclusivity(unchecked) var messageLimit: Int
     /// Calls begun so far.
-    package internal(set) var startedCount = 0
+    @exclusivity(unchecked) package internal(set) var startedCount = 0
     /// Calls that are not over, or whose handler still runs.
-    package internal(set) var activeCount = 0
+    @exclusivity(unchecked) package internal(set) var activeCount = 0
     /// What has been received and not been taken, and what calls beyond their first window may still receive.
-    package internal(set) var usage = 0
+    @exclusivity(unchecked) package internal(set) var usage = 0
     /// The part of it that calls beyond their first window have.
-    var granted = 0
+    @exclusivity(unchecked) var granted = 0
     /// Calls that wait until the session can grant them more.
-    var starved = Deque<RPCCall>()
+    @exclusivity(unchecked) var starved = Deque<RPCCall>()
     /// No call's deadline is earlier.
-    var earliestDeadline: Instant?
+    @exclusivity(unchecked) var earliestDeadline: Instant?
 
     package init(role: Role, id: RPCSessionID, limits: RPCLimits) {
         self.role = role
