@@ -27,6 +27,26 @@ struct BenchRPCCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("How long to call before it counts.", valueName: "seconds"))
     var warmUp = 0.3
 
+    @Option(help: ArgumentHelp("The class of the calls: control, activation or bulk.", valueName: "class"))
+    var priority = Priority.activation
+
+    enum Priority: String, ExpressibleByArgument, CaseIterable {
+        case control, activation, bulk
+
+        var priority: RPCPriority {
+            switch self {
+            case .control: .control
+            case .activation: .activation
+            case .bulk: .bulk
+            }
+        }
+    }
+
+    @Option(
+        help: ArgumentHelp(
+            "Keep two bulk calls of so many bytes going on the same connection meanwhile.", valueName: "n"))
+    var besideBulk: Int?
+
     private struct Report: Encodable {
         let size: Int
         let reply: Int
@@ -38,10 +58,15 @@ struct BenchRPCCommand: AsyncParsableCommand {
         let mbPerS: Double
         let p50Us: Double
         let p99Us: Double
+        let maxUs: Double
+        let bulkMbPerS: Double?
         let cpuS: Double
     }
 
     func validate() throws {
+        guard (1...64 << 20).contains(besideBulk ?? 1) else {
+            throw ValidationError("--beside-bulk is 1 to 67108864.")
+        }
         guard (0...64 << 20).contains(size) else { throw ValidationError("--size is 0 to 67108864.") }
         guard (0...64 << 20).contains(reply ?? 0) else { throw ValidationError("--reply is 0 to 67108864.") }
         guard reply == nil || reply == size || reply == 0 || size >= 8 else {
@@ -61,15 +86,21 @@ struct BenchRPCCommand: AsyncParsableCommand {
     func run() async throws {
         let reply = reply ?? size
         let request = BenchRPC.request(size: size, reply: reply)
-        let (measured, elapsed, cpu) = try await bench.run { [size, inflight, seconds, warmUp] node, peer in
-            let method = BenchRPC.method(size: size, reply: reply)
+        let load = Load(
+            method: BenchRPC.method(size: size, reply: reply), request: request, reply: reply,
+            options: RPCCallOptions(priority: priority.priority))
+        let (measured, elapsed, cpu, bulk) = try await bench.run {
+            [inflight, seconds, warmUp, besideBulk] node, peer in
             // Before anything is measured: the connection is there, and the server answers.
-            _ = try await node.call(peer, method, request)
-            _ = try await Self.callAll(inflight, method, request, reply, warmUp, node, peer)
+            _ = try await node.call(peer, load.method, request)
+            async let bulkBytes = Self.sendBulk(besideBulk ?? 0, for: warmUp + seconds, node, peer)
+            _ = try await Self.callAll(inflight, load, warmUp, node, peer)
             let cpu = ProcessUsage.cpuSeconds
             let begin = Instant.systemNow()
-            let measured = try await Self.callAll(inflight, method, request, reply, seconds, node, peer)
-            return (measured, (Instant.systemNow() - begin).secondsAsDouble, ProcessUsage.cpuSeconds - cpu)
+            let measured = try await Self.callAll(inflight, load, seconds, node, peer)
+            let elapsed = (Instant.systemNow() - begin).secondsAsDouble
+            let used = ProcessUsage.cpuSeconds - cpu
+            return (measured, elapsed, used, try await bulkBytes / (warmUp + seconds))
         }
         let sorted = Measurements(microseconds: measured.flatMap(\.microseconds))
         let rate = Double(sorted.count) / max(elapsed, 1e-9)
@@ -78,25 +109,56 @@ struct BenchRPCCommand: AsyncParsableCommand {
             errors: measured.reduce(0) { $0 + $1.errors }, seconds: Text.rounded(elapsed, 6),
             callsPerS: Text.rounded(rate), mbPerS: Text.rounded(rate * Double(size + reply) / 1e6),
             p50Us: Text.rounded(sorted.percentile(0.5)), p99Us: Text.rounded(sorted.percentile(0.99)),
+            maxUs: sorted.maximum, bulkMbPerS: besideBulk.map { _ in Text.rounded(bulk / 1e6) },
             cpuS: Text.rounded(cpu, 4))
         if bench.output.json { return Output.json(report) }
         Output.line(
             "\(Text.fixed(report.callsPerS, 0)) calls/s, \(Text.fixed(report.mbPerS, 1)) MB/s, median "
                 + "\(Text.fixed(report.p50Us, 1)) µs, p99 \(Text.fixed(report.p99Us, 1)) µs, \(report.errors) errors, "
                 + "\(Text.fixed(report.cpuS, 2)) s of processor here")
+        if let bulk = report.bulkMbPerS { Output.line("\(Text.fixed(bulk, 1)) MB/s of bulk beside them") }
+    }
+
+    /// What is called, and how.
+    private struct Load: Sendable {
+        let method: String
+        let request: RPCMessage
+        let reply: Int
+        let options: RPCCallOptions
+    }
+
+    /// Keeps two bulk calls of `size` bytes, if any, going for so long; returns how many bytes they carried.
+    private static func sendBulk(_ size: Int, for seconds: Double, _ node: Node, _ peer: PeerID) async throws -> Double
+    {
+        guard size > 0 else { return 0 }
+        let request = BenchRPC.request(size: size, reply: 0)
+        let method = BenchRPC.method(size: size, reply: 0)
+        let end = Instant.systemNow() + .nanoseconds(Int64(seconds * 1e9))
+        return try await withThrowingTaskGroup(of: Double.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    var sent = 0.0
+                    while Instant.systemNow() < end {
+                        _ = try await node.call(peer, method, request, options: RPCCallOptions(priority: .bulk))
+                        sent += Double(size)
+                    }
+                    return sent
+                }
+            }
+            return try await group.reduce(0, +)
+        }
     }
 
     /// Calls for so long from `count` tasks.
     private static func callAll(
-        _ count: Int, _ method: String, _ request: RPCMessage, _ reply: Int, _ seconds: Double, _ node: Node,
-        _ peer: PeerID
+        _ count: Int, _ load: Load, _ seconds: Double, _ node: Node, _ peer: PeerID
     ) async throws -> [Measured] {
         // On the thread that reads the socket: no change of thread between the answer and the next call.
         try await Task(executorPreference: node.executor) {
             let end = Instant.systemNow() + .nanoseconds(Int64(seconds * 1e9))
             return try await withThrowingTaskGroup(of: Measured.self) { group in
                 for _ in 0..<count {
-                    group.addTask { try await call(until: end, method, request, reply, node, peer) }
+                    group.addTask { try await call(until: end, load, node, peer) }
                 }
                 return try await group.reduce(into: []) { $0.append($1) }
             }
@@ -104,15 +166,15 @@ struct BenchRPCCommand: AsyncParsableCommand {
     }
 
     private static func call(
-        until end: Instant, _ method: String, _ request: RPCMessage, _ reply: Int, _ node: Node, _ peer: PeerID
+        until end: Instant, _ load: Load, _ node: Node, _ peer: PeerID
     ) async throws -> Measured {
         var measured = Measured()
         var begin = Instant.systemNow()
         while begin < end {
             do {
-                let answer = try await node.call(peer, method, request)
-                guard answer.byteCount == reply else {
-                    throw Failure("\(answer.byteCount) bytes came back instead of \(reply)")
+                let answer = try await node.call(peer, load.method, load.request, options: load.options)
+                guard answer.byteCount == load.reply else {
+                    throw Failure("\(answer.byteCount) bytes came back instead of \(load.reply)")
                 }
                 let now = Instant.systemNow()
                 measured.microseconds.append((now - begin).microseconds)
