@@ -22,7 +22,7 @@ import Testing
         #expect(pair.listener.remote?.publicKey == TestIdentities.shared.first.identity.publicKey)
         #expect(pair.dialer.remote?.earlyMuxer == true)
         #expect(pair.dialer.remote?.muxer == "/yamux/1.0.0")
-        #expect(pair.dialer.roundTrips.count == 1)
+        #expect(pair.dialer.roundTrips.count == ConnectionConfiguration().initialPings)
     }
 
     @Test func handshakeSucceedsByteByByte() {

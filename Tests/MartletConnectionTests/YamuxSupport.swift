@@ -13,6 +13,7 @@ final class YamuxBench {
         configure: (inout ConnectionConfiguration) -> Void = { _ in }
     ) {
         var configuration = ConnectionConfiguration()
+        configuration.initialPings = 1
         configure(&configuration)
         session = YamuxSession(
             role: role, configuration: configuration, budget: budget, random: RandomSource(seed: 1), now: testStart)

@@ -65,6 +65,21 @@ import Testing
         }
     }
 
+    @Test func windowsGrowByTheShortestOfTheFirstRoundTrips() throws {
+        let bench = YamuxBench { $0.initialPings = 3 }
+        // The first answer was late, and a later one waits behind data: neither is the path's time.
+        for time in [Duration.milliseconds(90), .milliseconds(10), .milliseconds(50)] {
+            let pings = bench.sent().filter { $0.header.kind == .ping }
+            try #require(pings.count == 1)
+            bench.now = bench.now + time
+            try bench.receive(.ping, .ack, stream: 0, length: pings[0].header.length)
+        }
+        #expect(bench.sent().isEmpty)
+        try bench.receiveData([], .syn, stream: 1)
+        #expect(try halfWindow(bench, limit: window, after: .milliseconds(21)) == [UInt32(window / 2)])
+        #expect(try halfWindow(bench, limit: window, after: .milliseconds(19)) == [UInt32(window / 2 + window)])
+    }
+
     @Test func windowDoesNotGrowBeforeTheRoundTripIsKnown() throws {
         let bench = try YamuxBench.started()
         try bench.receiveData([], .syn, stream: 1)

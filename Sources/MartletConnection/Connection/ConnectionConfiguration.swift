@@ -4,6 +4,9 @@ public struct ConnectionConfiguration: Sendable {
     public var keepAliveInterval: Duration? = .seconds(1)
     /// After how long without a byte from the peer the connection counts as dead; nil for never.
     public var deadAfter: Duration? = .milliseconds(2500)
+    /// How many pings go out one after the other at the start. The shortest of their round trips counts as the path's and
+    /// sizes the windows, and the first alone may have waited for the processor.
+    public var initialPings = 4
     /// How long the whole upgrade (security and muxer) may take.
     public var handshakeTimeout: Duration = .seconds(10)
     /// How long `close` waits for what is queued to be taken by the peer.

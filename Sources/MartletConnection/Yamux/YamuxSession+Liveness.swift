@@ -18,9 +18,18 @@ struct YamuxLiveness {
     private var lastReceived: Int64
     private var lastSent: Int64
     private var lastPing: Int64
+    /// Pings that still go out at once, each after the answer to the one before.
+    private var initialPings: Int
     private var outstanding: UInt32?
     /// The smoothed round trip (RFC 6298, 2.3); nil before the first answer.
     private(set) var roundTrip: Int64?
+    /// The shortest round trip of the last minutes: that of the path, without the time that data spends in queues.
+    private(set) var pathRoundTrip: Int64?
+    /// The shortest one since `epochStart`: what `pathRoundTrip` will be when the epoch is over, lest a path that became
+    /// longer count as short for ever.
+    private var epochShortest = Int64.max
+    private var epochStart: Int64 = 0
+    private static let epochLength: Int64 = 600_000_000_000
     /// A ping is to be sent; the first one at once, for the round trip.
     private(set) var pingIsDue = true
     /// When the ping under way was asked for: it may have to wait until anything can be sent.
@@ -34,6 +43,7 @@ struct YamuxLiveness {
         lastSent = now.nanoseconds
         lastPing = now.nanoseconds
         pingRequested = now.nanoseconds
+        initialPings = configuration.initialPings - 1
     }
 
     mutating func received(now: Instant) { lastReceived = now.nanoseconds }
@@ -53,7 +63,23 @@ struct YamuxLiveness {
         outstanding = nil
         let sample = max(0, now.nanoseconds - lastPing)
         roundTrip = roundTrip.map { $0 + (sample - $0) / 8 } ?? sample
+        notePath(sample, now: now.nanoseconds)
+        if initialPings > 0 {
+            initialPings -= 1
+            pingIsDue = true
+            pingRequested = now.nanoseconds
+        }
         return .nanoseconds(sample)
+    }
+
+    private mutating func notePath(_ sample: Int64, now: Int64) {
+        if now - epochStart >= Self.epochLength {
+            if epochShortest < Int64.max { pathRoundTrip = epochShortest }
+            epochShortest = Int64.max
+            epochStart = now
+        }
+        epochShortest = min(epochShortest, sample)
+        pathRoundTrip = min(pathRoundTrip ?? sample, sample)
     }
 
     private var nextPing: Int64 {

@@ -4,8 +4,9 @@ extension YamuxSession {
     /// How many round trips half a window may last before it counts as too small.
     private static let growthRoundTrips: Int64 = 2
     /// The round trip assumed at least. Within one machine the true one is shorter than the time that the two loops
-    /// take over a turn, and a window sized by it would make the sender wait.
-    private static let shortestRoundTrip: Int64 = 1_000_000
+    /// take over a turn, and a window sized by it would make the sender wait. One much larger than needed makes everybody
+    /// else on the connection wait: what a window holds is in front of every message sent after it.
+    private static let shortestRoundTrip: Int64 = 250_000
 
     /// The application has taken `count` bytes: from half a window on, the peer is granted as many again.
     ///
@@ -26,7 +27,8 @@ extension YamuxSession {
     }
 
     private func growWindow(of stream: YamuxStream, now: Instant) {
-        guard let roundTrip = liveness.roundTrip, let epoch = stream.epoch,
+        // By the path's own round trip: one that is long because of full windows must not make them longer still.
+        guard let roundTrip = liveness.pathRoundTrip, let epoch = stream.epoch,
             (now - epoch).nanoseconds < Self.growthRoundTrips * max(roundTrip, Self.shortestRoundTrip)
         else { return }
         let limit = min(stream.windowLimit * 2, configuration.maximumStreamWindow)
