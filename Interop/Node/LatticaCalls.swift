@@ -21,6 +21,7 @@ struct LatticaCalls {
         case "rpc-errors": return try await errors()
         case "rpc-cancel": return try await cancel()
         case "rpc-many": return try await many()
+        case "rpc-parallel": return try await parallel()
         default: throw Failed(description: "no scenario \(scenario)")
         }
     }
@@ -142,5 +143,16 @@ struct LatticaCalls {
             }
         }
         return [("calls", .integer(count))]
+    }
+
+    private func parallel() async throws -> [(String, JSON)] {
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for index in 0..<count {
+                group.addTask { try await call("echo", .positional([.int(index)])) == .int(index) }
+                group.addTask { try await callStream("echo_stream", .positional([.int(index)])) == .int(index) }
+            }
+            for try await isRight in group where !isRight { throw Failed(description: "another answer") }
+        }
+        return [("calls", .integer(2 * count))]
     }
 }

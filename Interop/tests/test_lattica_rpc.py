@@ -14,6 +14,7 @@ SCENARIOS = {
     "rpc-errors": {},
     "rpc-cancel": {},
     "rpc-many": {"count": 600},  # more than there may be streams on a connection
+    "rpc-parallel": {"count": 200},
 }
 
 
@@ -36,7 +37,8 @@ def test_martlet_calls_a_lattica_node(listeners, martlet, scenario):
             assert verdict[name] == f"unimplemented notSent: {text}"
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+# A Lattica client stops for good when its first streaming call meets so many unary ones, whoever serves them.
+@pytest.mark.parametrize("scenario", [each for each in SCENARIOS if each != "rpc-parallel"])
 def test_a_lattica_node_calls_martlet(listeners, martlet, scenario):
     verdict = held(dial("lattica_rpc", listeners("martlet").address, scenario, **SCENARIOS[scenario]))
     if scenario == "rpc-slow-items":

@@ -1,5 +1,6 @@
 import MartletCore
 import MartletRPC
+import Synchronization
 
 /// A call to a Lattica node took too long.
 struct LatticaTimedOut: Error {}
@@ -18,6 +19,13 @@ func withLatticaTimeout<T: Sendable>(
         guard let first = try await group.next(), let value = first else { throw LatticaTimedOut() }
         return value
     }
+}
+
+/// Set by one task, and read by another.
+final class LatticaFlag: Sendable {
+    private let value = Atomic(false)
+    var isSet: Bool { value.load(ordering: .acquiring) }
+    func set() { value.store(true, ordering: .releasing) }
 }
 
 /// Turns what can go wrong into the errors that calls throw.

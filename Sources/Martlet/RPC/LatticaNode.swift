@@ -1,7 +1,6 @@
 public import MartletCore
 public import MartletIdentity
 public import MartletRPC
-import Synchronization
 
 /// Calls to and from Lattica nodes.
 ///
@@ -104,7 +103,7 @@ public struct NodeLattica: Sendable {
         defer { state.leave(entry) }
         let request = LatticaUnaryClient.request(
             id: state.makeCallID(), method: method, argument: RPCMessage(argument))
-        let isSent = Flag()
+        let isSent = LatticaFlag()
         do {
             let answer = try await withLatticaTimeout(timeout) { [node] in
                 try await entry.unaryCalls.enter()
@@ -130,7 +129,7 @@ public struct NodeLattica: Sendable {
     }
 
     private static func exchange(
-        _ request: RPCMessage, on stream: MeshStream, _ isSent: Flag, _ limits: LatticaLimits
+        _ request: RPCMessage, on stream: MeshStream, _ isSent: LatticaFlag, _ limits: LatticaLimits
     ) async throws -> LatticaUnaryClient.Answer {
         for piece in request.pieces { try await stream.write(piece) }
         isSent.set()
@@ -146,9 +145,11 @@ public struct NodeLattica: Sendable {
     ) async throws -> Bytes {
         enable()
         let timeout = timeout ?? state.limits.timeout
+        let hasBegun = LatticaFlag()
         do {
             let event = try await withLatticaTimeout(timeout) { [node] in
-                let call = try await LatticaOutboundCall.begin(.result, node, peer, method, RPCMessage(argument))
+                let call = try await LatticaOutboundCall.begin(
+                    .result, node, peer, method, RPCMessage(argument), hasBegun)
                 return try await call.next()
             }
             switch event {
@@ -162,7 +163,7 @@ public struct NodeLattica: Sendable {
                 throw RPCError(.internal, "no result", outcome: .maybeExecuted)
             }
         } catch is LatticaTimedOut {
-            throw LatticaFailure.timedOut(timeout, .maybeExecuted)
+            throw LatticaFailure.timedOut(timeout, hasBegun.isSet ? .maybeExecuted : .notSent)
         }
     }
 
@@ -174,21 +175,15 @@ public struct NodeLattica: Sendable {
     ) async throws -> LatticaItems {
         enable()
         let timeout = timeout ?? state.limits.timeout
+        let hasBegun = LatticaFlag()
         do {
             let call = try await withLatticaTimeout(timeout) { [node] in
-                try await LatticaOutboundCall.begin(.items, node, peer, method, RPCMessage(argument))
+                try await LatticaOutboundCall.begin(.items, node, peer, method, RPCMessage(argument), hasBegun)
             }
             return LatticaItems(call, timeout: timeout)
         } catch is LatticaTimedOut {
-            throw LatticaFailure.timedOut(timeout, .maybeExecuted)
+            throw LatticaFailure.timedOut(timeout, hasBegun.isSet ? .maybeExecuted : .notSent)
         }
-    }
-
-    /// Set once, by one task, and read by another.
-    private final class Flag: Sendable {
-        private let value = Atomic(false)
-        var isSet: Bool { value.load(ordering: .acquiring) }
-        func set() { value.store(true, ordering: .releasing) }
     }
 }
 

@@ -36,9 +36,11 @@ final class LatticaOutboundCall: Sendable {
 
     /// Begins a call: resumes when the argument was handed over.
     ///
-    /// - Throws: `RPCError`, `LatticaTimedOut` or `CancellationError`.
+    /// - Parameter hasBegun: set before the first byte is handed over.
+    /// - Throws: `RPCError` or `CancellationError`.
     static func begin(
-        _ kind: LatticaStreamClient.Kind, _ node: Node, _ peerID: PeerID, _ method: String, _ argument: RPCMessage
+        _ kind: LatticaStreamClient.Kind, _ node: Node, _ peerID: PeerID, _ method: String, _ argument: RPCMessage,
+        _ hasBegun: LatticaFlag
     ) async throws -> LatticaOutboundCall {
         let state = node.latticaState
         let limits = state.limits
@@ -62,6 +64,7 @@ final class LatticaOutboundCall: Sendable {
             let frames = call.substream.machine.withLock {
                 $0.call(kind, id: call.id, method: method, argument: argument)
             }
+            hasBegun.set()
             for frame in frames { try await call.substream.send(frame) }
             call.stage.withLock { $0 = .open }
             return call
@@ -76,9 +79,31 @@ final class LatticaOutboundCall: Sendable {
         -> LatticaSubstream
     {
         if let free = peer.takeStream() { return free }
-        return LatticaSubstream(
-            try await node.openStream(to: peer.id, protocol: NodeLattica.streamProtocol), limits: limits)
+        try await peer.opening.enter()
+        defer { peer.opening.leave() }
+        if let free = peer.takeStream() { return free }
+        var attempt = 0
+        while true {
+            attempt += 1
+            let stream = try await node.openStream(to: peer.id, protocol: NodeLattica.streamProtocol)
+            do {
+                let substream = LatticaSubstream(stream, limits: limits)
+                try await substream.prove(node.latticaState.makeCallID())
+                return substream
+            } catch let error as MartletError
+                where attempt < openingAttempts && (error.code == .streamReset || error.code == .streamEnded)
+            {
+                stream.reset()
+                try await Task.sleep(for: .milliseconds(10 << attempt))
+            } catch {
+                stream.reset()
+                throw error
+            }
+        }
     }
+
+    /// How often a stream is opened that the peer drops at once.
+    private static let openingAttempts = 5
 
     /// The next event of the call, waiting for it; after the last, and after an error, the call is over.
     func next() async throws -> LatticaStreamClient.Event {

@@ -16,6 +16,8 @@ final class LatticaPeer: Sendable {
     let id: PeerID
     let unaryCalls: LatticaGate
     let streams: LatticaGate
+    /// Streams are opened one after the other: a Lattica node drops those that come faster than it takes them.
+    let opening = LatticaGate(limit: 1)
     private let state = Mutex(State())
 
     init(id: PeerID, limits: LatticaLimits) {
@@ -75,6 +77,19 @@ final class LatticaSubstream: Sendable {
                     return false
                 }
             }
+        }
+    }
+
+    /// Waits until the peer has shown that it took the stream.
+    ///
+    /// - Throws: `MartletError` with `.streamReset` or `.streamEnded` when it did not: then nothing has run.
+    func prove(_ id: String) async throws {
+        try await send(machine.withLock { $0.probe(id: id) })
+        while machine.withLock({ $0.nextEvent() }) == nil {
+            guard let bytes = try await stream.read() else {
+                throw MartletError(.streamEnded, "the peer ended the stream at once")
+            }
+            try machine.withLock { machine throws(LatticaError) in try machine.received(bytes) }
         }
     }
 

@@ -17,8 +17,9 @@ public struct LatticaLimits: Sendable {
     public var inboundUnaryCalls = 256
     /// Outbound streaming calls to one peer at a time, each on a stream of its own; further ones wait.
     public var outboundStreams = 64
-    /// Outbound unary calls to one peer at a time; further ones wait. A Lattica node drops what is beyond 100.
-    public var outboundUnaryCalls = 100
+    /// Outbound unary calls to one peer at a time; further ones wait. A Lattica node drops what is beyond 100, and counts a
+    /// call for a moment longer than its caller does.
+    public var outboundUnaryCalls = 64
     /// A call's id, its `Service.method` and the text of an error, in bytes of UTF-8.
     public var idSize = 256
     public var methodNameSize = 1024

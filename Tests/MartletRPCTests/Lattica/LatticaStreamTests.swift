@@ -335,6 +335,25 @@ private let argument = RPCMessage([1, 2, 3])
     }
 }
 
+@Test func aServerThatHasTakenTheStreamAnswersAProbeAndRunsNothing() throws {
+    var client = LatticaStreamClient()
+    var server = LatticaStreamServer()
+    try server.received(Lattica.wire([client.probe(id: "p")]))
+    let answers = server.events()
+    #expect(answers == [.send(.error(id: "p", text: "Invalid method format"))])
+    #expect(server.callCount == 0)
+    try client.received(Lattica.wire([.error(id: "p", text: "Invalid method format")]))
+    #expect(client.events() == [.failed(id: "p", text: "Invalid method format")])
+    #expect(client.callCount == 0)
+}
+
+@Test func aFrameBeyondTheLimitEndsACallersStreamToo() {
+    var client = LatticaStreamClient()
+    let error = Lattica.failure { () throws(LatticaError) in try client.received([0x01, 0x00, 0x10, 0x01]) }
+    #expect(error == .frameTooLong(length: (16 << 20) + 4097, limit: (16 << 20) + 4096))
+    #expect(client.bufferedByteCount == 0)
+}
+
 @Test func aClientNeverSendsAnEnd() {
     var client = LatticaStreamClient()
     var sent = client.call(.items, id: "a", method: "S.m", argument: argument)

@@ -57,6 +57,16 @@ public struct LatticaStreamClient {
         return LatticaStreamFrame.call(id: id, method: method, argument: argument)
     }
 
+    /// Asks for something that every server refuses at once, to learn whether it has taken the stream: a Lattica node drops
+    /// streams, without a word, that come faster than it takes them.
+    ///
+    /// - Returns: what to send; any event of `id` is the proof.
+    public mutating func probe(id: String) -> LatticaStreamFrame {
+        precondition(calls[id] == nil, "a second call with the id \(id)")
+        calls[id] = Call(kind: .result)
+        return .request(id: id, method: "", data: RPCMessage())
+    }
+
     /// Gives a call up: nothing of it is reported any more but its end.
     ///
     /// - Returns: what to send, unless the call is over.
