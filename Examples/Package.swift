@@ -6,7 +6,8 @@ let package = Package(
     name: "Examples",
     dependencies: [.package(name: "martlet", path: "..")],
     targets: [
-        .executableTarget(name: "TwoNodes", dependencies: [.product(name: "Martlet", package: "martlet")])
+        .executableTarget(name: "TwoNodes", dependencies: [.product(name: "Martlet", package: "martlet")]),
+        .executableTarget(name: "RemoteCalls", dependencies: [.product(name: "Martlet", package: "martlet")]),
     ],
     swiftLanguageModes: [.v6]
 )
