@@ -6,6 +6,8 @@ public final class BytePipeHarness: MuxerHarness {
     public let dialer: MuxerEndpoint
     public let listener: MuxerEndpoint
     public private(set) var now = Instant(nanoseconds: 1_000_000_000)
+    private let dialerStream: any ByteStreamConnection
+    private let listenerStream: any ByteStreamConnection
     private var random: RandomSource
     private var toListener = BytePipe()
     private var toDialer = BytePipe()
@@ -20,11 +22,13 @@ public final class BytePipeHarness: MuxerHarness {
     ///   - pieceSizes: how many bytes a side receives at a time.
     ///   - bufferSizes: the sizes of the transmit buffers.
     public init(
-        dialer: any MultiplexedConnection, listener: any MultiplexedConnection, seed: UInt64,
+        dialer: any ByteStreamConnection, listener: any ByteStreamConnection, seed: UInt64,
         pieceSizes: ClosedRange<Int> = 1...300_000, bufferSizes: ClosedRange<Int> = 524_288...524_288
     ) {
         self.dialer = MuxerEndpoint(dialer)
         self.listener = MuxerEndpoint(listener)
+        dialerStream = dialer
+        listenerStream = listener
         random = RandomSource(seed: seed)
         self.pieceSizes = pieceSizes
         self.bufferSizes = bufferSizes
@@ -35,10 +39,10 @@ public final class BytePipeHarness: MuxerHarness {
 
     public func step() -> Bool {
         now = now + stepTime
-        var moved = transmit(dialer, &toListener)
-        moved = transmit(listener, &toDialer) || moved
-        moved = receive(&toListener, listener) || moved
-        moved = receive(&toDialer, dialer) || moved
+        var moved = transmit(dialer, dialerStream, &toListener)
+        moved = transmit(listener, listenerStream, &toDialer) || moved
+        moved = receive(&toListener, listener, listenerStream) || moved
+        moved = receive(&toDialer, dialer, dialerStream) || moved
         return moved
     }
 
@@ -72,25 +76,29 @@ public final class BytePipeHarness: MuxerHarness {
     public func tamperOnTheWayToListener(_ change: (inout [UInt8]) -> Void) { toListener.change(change) }
 
     /// Moves what a side has to send into the pipe, buffer by buffer.
-    private func transmit(_ endpoint: MuxerEndpoint, _ pipe: inout BytePipe) -> Bool {
+    private func transmit(
+        _ endpoint: MuxerEndpoint, _ connection: any ByteStreamConnection, _ pipe: inout BytePipe
+    ) -> Bool {
         endpoint.drain(now: now)
         guard endpoint.connection.hasPendingTransmit else { return false }
         let size = Int.random(in: bufferSizes, using: &random)
         var buffer = TransmitBuffer(storage: BytesStorage(capacity: size))
-        endpoint.connection.transmit(into: &buffer, now: now)
+        connection.transmit(into: &buffer, now: now)
         pipe.append(buffer.written)
         endpoint.drain(now: now)
         return buffer.count > 0
     }
 
-    private func receive(_ pipe: inout BytePipe, _ endpoint: MuxerEndpoint) -> Bool {
+    private func receive(
+        _ pipe: inout BytePipe, _ endpoint: MuxerEndpoint, _ connection: any ByteStreamConnection
+    ) -> Bool {
         guard pipe.count > 0 else { return false }
         let size = min(pipe.count, readLimit, Int.random(in: pieceSizes, using: &random))
-        let leftover = endpoint.connection.leftover
+        let leftover = connection.leftover
         let storage = BytesStorage(capacity: leftover.count + size)
         leftover.withUnsafeBytes { storage.mutableBytes.copyMemory(from: $0) }
         pipe.move(size, to: UnsafeMutableRawBufferPointer(rebasing: storage.mutableBytes[leftover.count...]))
-        endpoint.connection.receive(ReceivedRegion(storage: storage, range: 0..<storage.capacity), now: now)
+        connection.receive(ReceivedRegion(storage: storage, range: 0..<storage.capacity), now: now)
         endpoint.drain(now: now)
         return true
     }

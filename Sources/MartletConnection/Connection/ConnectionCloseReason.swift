@@ -20,6 +20,10 @@ public enum ConnectionCloseReason: Error, Hashable, Sendable {
     case recordFailed(RecordError)
     /// The peer broke the rules of Yamux.
     case muxerViolation(YamuxError)
+    /// The peer broke the rules of QUIC: the code that it was told (RFC 9000, 20.1), and what was wrong.
+    case quicViolation(UInt64, String)
+    /// The peer ended a QUIC connection because of an error, by its code.
+    case refusedByPeer(UInt64)
 }
 
 /// How far a connection has come.
@@ -40,7 +44,7 @@ public enum GoAwayCode: Hashable, Sendable {
     case internalError
     case other(UInt32)
 
-    init(rawValue: UInt32) {
+    package init(rawValue: UInt32) {
         switch rawValue {
         case 0: self = .normal
         case 1: self = .protocolError
@@ -68,6 +72,12 @@ public enum HandshakeError: Error, Hashable, Sendable {
     case wrongPeer(expected: PeerID, actual: PeerID)
     /// The peer named its muxers and knows none of ours.
     case noCommonMuxer(offered: [String])
+    /// The peer's TLS certificate does not prove who it is.
+    case certificate(String)
+    /// TLS failed with this alert (RFC 8446, 6.2).
+    case tlsAlert(UInt64, sentByPeer: Bool)
+    /// QUIC could not begin.
+    case quic(String)
 }
 
 extension ConnectionCloseReason: CustomStringConvertible {
@@ -85,6 +95,8 @@ extension ConnectionCloseReason: CustomStringConvertible {
         case .handshakeFailed(let error): "the upgrade failed: \(error)"
         case .recordFailed(let error): "\(error)"
         case .muxerViolation(let error): "\(error)"
+        case .quicViolation(let code, let text): "the peer broke the QUIC protocol: \(text) (code \(code))"
+        case .refusedByPeer(let code): "the peer ended the QUIC connection with error \(code)"
         }
     }
 }
@@ -107,6 +119,10 @@ extension HandshakeError: CustomStringConvertible {
         case .noise(let error): "\(error)"
         case .wrongPeer(let expected, let actual): "dialled \(expected), but \(actual) answered"
         case .noCommonMuxer(let offered): "the peer offers only the muxers \(offered.joined(separator: ", "))"
+        case .certificate(let text): text
+        case .tlsAlert(let alert, true): "the peer refused the TLS handshake with alert \(alert)"
+        case .tlsAlert(let alert, false): "the TLS handshake failed with alert \(alert)"
+        case .quic(let text): text
         }
     }
 }

@@ -2,31 +2,21 @@ public import MartletCore
 
 /// A secured connection that carries many streams: what Yamux over Noise over TCP, and QUIC, offer to the layers above.
 ///
-/// A sans-I/O machine, confined to one loop. Its owner feeds it bytes and time, and after every call takes what came out:
+/// A sans-I/O machine, confined to one loop. Its owner feeds it what came from the network, in the way of its transport
+/// (`ByteStreamConnection`, or the datagrams of a `QUICEndpoint`), and time, and after every call takes what came out:
 ///
-///     connection.receive(region, now: now)
 ///     while let event = connection.nextEvent() { … }
-///     if connection.hasPendingTransmit { socket.setNeedsFlush() }    // later: connection.transmit(into: &buffer, now: now)
+///     if connection.hasPendingTransmit { socket.setNeedsFlush() }    // later: connection.transmit(…)
 ///     timer.schedule(at: connection.deadline)                        // later: connection.handleTimeout(now: now)
 ///
 /// Any call may add events and change `deadline`. After `.closed` the machine ignores every input; nothing it is told
 /// then is an error.
 public protocol MultiplexedConnection: AnyObject {
-    /// Bytes of an unfinished record. They must stand in front of the next bytes received
-    /// (`ReceiveBuffer.space(minimum:keeping:)` does that).
-    var leftover: Bytes { get }
-
-    /// Takes bytes from the network, `leftover` first. The region is decrypted in place, and slices of it are handed out.
-    func receive(_ region: ReceivedRegion, now: Instant)
-
     /// The transport under the connection has ended.
     func transportClosed(_ reason: TransportEnd, now: Instant)
 
-    /// Whether `transmit` would write something.
+    /// Whether there is, or may be, something to send.
     var hasPendingTransmit: Bool { get }
-
-    /// Appends what is to be sent, in whole records, as far as it fits. Call again, with room, while `hasPendingTransmit`.
-    func transmit(into buffer: inout TransmitBuffer, now: Instant)
 
     /// When `handleTimeout` wants to be called; nil when nothing is timed.
     var deadline: Instant? { get }
@@ -65,6 +55,19 @@ public protocol MultiplexedConnection: AnyObject {
     /// Ends the connection in order: what is queued is sent as far as the peer takes it within
     /// `ConnectionConfiguration.closeTimeout`, then the peer is told, then comes `.closed(.closedLocally)`.
     func close(now: Instant)
+}
+
+/// A `MultiplexedConnection` over a stream of bytes, such as TCP.
+public protocol ByteStreamConnection: MultiplexedConnection {
+    /// Bytes of an unfinished record. They must stand in front of the next bytes received
+    /// (`ReceiveBuffer.space(minimum:keeping:)` does that).
+    var leftover: Bytes { get }
+
+    /// Takes bytes from the network, `leftover` first. The region is decrypted in place, and slices of it are handed out.
+    func receive(_ region: ReceivedRegion, now: Instant)
+
+    /// Appends what is to be sent, in whole records, as far as it fits. Call again, with room, while `hasPendingTransmit`.
+    func transmit(into buffer: inout TransmitBuffer, now: Instant)
 }
 
 /// Which side began the connection. It decides the roles in Noise and the parity of stream ids, so under a hole punch

@@ -14,7 +14,7 @@ public import MartletIdentity
 /// After `.closed` there may be one last thing to transmit, which tells the peer why.
 ///
 /// Specification: libp2p/specs `noise/README.md`, `yamux/README.md`, `connections/README.md`.
-public final class SecureConnection: MultiplexedConnection {
+public final class SecureConnection: ByteStreamConnection {
     /// A record's length in front of it.
     private static let lengthByteCount = 2
     /// The smallest record worth starting: a frame of one byte.

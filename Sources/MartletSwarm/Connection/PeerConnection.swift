@@ -46,6 +46,8 @@ public final class PeerConnection {
     public let local: LocalPeer
     public let settings: PeerConnectionSettings
     public let muxer: any MultiplexedConnection
+    /// The muxer, when it is one over a stream of bytes.
+    private let byteStream: (any ByteStreamConnection)?
     /// How many bytes a stream may queue before it counts as full.
     public let sendHighWater: Int
     public weak var owner: (any PeerConnectionOwner)?
@@ -76,6 +78,7 @@ public final class PeerConnection {
         self.role = role
         self.remoteAddress = remoteAddress
         self.muxer = muxer
+        byteStream = muxer as? any ByteStreamConnection
         self.sendHighWater = sendHighWater
         self.local = local
         self.settings = settings
@@ -85,11 +88,17 @@ public final class PeerConnection {
     // MARK: Input
 
     /// The unfinished record to put before the next bytes received.
-    public var leftover: Bytes { muxer.leftover }
+    public var leftover: Bytes { byteStream?.leftover ?? Bytes() }
 
     public func receive(_ region: ReceivedRegion, now: Instant) {
         advance(to: now)
-        muxer.receive(region, now: now)
+        byteStream?.receive(region, now: now)
+        process()
+    }
+
+    /// Says that the muxer was given datagrams, or that some were taken from it: its owner does that, not this.
+    public func muxerServed(now: Instant) {
+        advance(to: now)
         process()
     }
 
@@ -131,7 +140,7 @@ public final class PeerConnection {
     /// may hear of it, so drain `nextEvent()` and look at `deadline` afterwards.
     public func transmit(into buffer: inout TransmitBuffer, now: Instant) {
         advance(to: now)
-        muxer.transmit(into: &buffer, now: now)
+        byteStream?.transmit(into: &buffer, now: now)
         process()
     }
 
