@@ -7,7 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build_packages=(libuv1-dev libsodium-dev liblmdb-dev libc-ares-dev libssl-dev pkg-config)
+build_packages=(libuv1-dev libsodium-dev liblmdb-dev libc-ares-dev libssl-dev libgnutls28-dev pkg-config)
+# QUIC. Before 1.11 any peer can crash ngtcp2; Debian 12 has a newer one in its backports, Debian 13 as it is.
+quic_packages=(libngtcp2-dev libngtcp2-crypto-gnutls-dev)
+quic_version=1.11
 demo_packages=(python3 python3-pip)
 # gcc and libgmp: one of py-libp2p's parts comes as source only.
 interop_packages=(python3 python3-venv python3-dev gcc libgmp-dev iproute2 util-linux iperf3)
@@ -47,7 +50,25 @@ has_python_headers() {
     python3 -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null
 }
 
+has_quic() {
+    local package
+    for package in "${quic_packages[@]}"; do
+        is_installed "$package" || return 1
+        dpkg --compare-versions "$(dpkg-query --show --showformat='${Version}' "$package")" ge "$quic_version" || return 1
+    done
+}
+
+# Whether apt knows a version of ngtcp2 that is new enough, in whichever of its sources.
+offers_quic() {
+    local version
+    for version in $(apt-cache madison libngtcp2-dev 2>/dev/null | cut -d '|' -f 2); do
+        dpkg --compare-versions "$version" ge "$quic_version" && return 0
+    done
+    return 1
+}
+
 missing=()
+missing_quic=()
 if command -v dpkg-query >/dev/null; then
     for package in "${packages[@]}"; do
         # A Python or an `ip` that came some other way will do as well.
@@ -63,33 +84,56 @@ if command -v dpkg-query >/dev/null; then
         esac
         is_installed "$package" || missing+=("$package")
     done
+    has_quic || missing_quic=("${quic_packages[@]}")
 else
     # Not a Debian: only look whether the libraries can be found.
     absent=()
-    for library in libuv libsodium lmdb libcares libcrypto; do
+    for library in libuv libsodium lmdb libcares libcrypto gnutls "libngtcp2 >= $quic_version" \
+        "libngtcp2_crypto_gnutls >= $quic_version"; do
         pkg-config --exists "$library" 2>/dev/null || absent+=("$library")
     done
     [ ${#absent[@]} = 0 ] ||
         fail "this is not a Debian system, so please install these libraries and their headers yourself: ${absent[*]}."
 fi
 
-if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
+if [ $((${#missing[@]} + ${#missing_quic[@]})) -gt 0 ]; then
+    say "installing ${missing[*]} ${missing_quic[*]}"
     as_root=()
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null ||
-            fail "these packages are missing and there is no root here to install them: run 'apt-get install ${missing[*]}' as root."
+            fail "these packages are missing and there is no root here to install them: run Scripts/setup.sh as root (${missing[*]} ${missing_quic[*]})."
         as_root=(sudo)
     fi
     install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends)
     log=$(mktemp)
     trap 'rm -f "$log"' EXIT
+
     # The package lists may be old, or not there at all on a fresh machine.
-    if ! "${as_root[@]}" "${install[@]}" "${missing[@]}" >"$log" 2>&1 </dev/null; then
-        { "${as_root[@]}" apt-get update -q && "${as_root[@]}" "${install[@]}" "${missing[@]}"; } >"$log" 2>&1 </dev/null || {
+    install_packages() {
+        "${as_root[@]}" "${install[@]}" "$@" >"$log" 2>&1 </dev/null && return
+        { "${as_root[@]}" apt-get update -q && "${as_root[@]}" "${install[@]}" "$@"; } >"$log" 2>&1 </dev/null || {
             tail -n 20 "$log" >&2
-            fail "apt-get could not install ${missing[*]} (its last lines are above)."
+            fail "apt-get could not install $* (its last lines are above)."
         }
+    }
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+
+    if [ ${#missing_quic[@]} -gt 0 ]; then
+        offers_quic || "${as_root[@]}" apt-get update -q >"$log" 2>&1 </dev/null || true
+        release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+        target=()
+        if ! offers_quic && [ "$release" = bookworm ]; then
+            keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+            signed=
+            [ -r "$keyring" ] && signed="[signed-by=$keyring] "
+            echo "deb ${signed}http://deb.debian.org/debian bookworm-backports main" |
+                "${as_root[@]}" tee /etc/apt/sources.list.d/martlet-backports.list >/dev/null
+            "${as_root[@]}" apt-get update -q >"$log" 2>&1 </dev/null || true
+        fi
+        apt-cache policy 2>/dev/null | grep -q bookworm-backports && target=(-t bookworm-backports)
+        offers_quic ||
+            fail "QUIC needs ngtcp2 $quic_version or later (older ones can be crashed by any peer), and this system's package sources offer none: use Debian 12 with bookworm-backports, Debian 13 or later, or install libngtcp2 and libngtcp2_crypto_gnutls yourself."
+        install_packages "${target[@]}" "${missing_quic[@]}"
     fi
 fi
 
