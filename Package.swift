@@ -60,6 +60,13 @@ let package = Package(
         // What C headers alone can say: GNU extensions, thread-locals, macros with arguments.
         .target(name: "CMartlet", path: "Sources/CLibraries/CMartlet"),
 
+        // ngtcp2 with GnuTLS: all that depends on their versions.
+        .target(
+            name: "CNgtcp2", path: "Sources/CLibraries/CNgtcp2",
+            linkerSettings: [
+                .linkedLibrary("ngtcp2"), .linkedLibrary("ngtcp2_crypto_gnutls"), .linkedLibrary("gnutls"),
+            ]),
+
         layer("MartletCore", ["CMartlet"]),
         layer(
             "MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf],
@@ -67,6 +74,7 @@ let package = Package(
         layer(
             "MartletConnection", ["MartletCore", "MartletIdentity", "CLibsodium", "CLibcrypto", protobuf, deque],
             protos: ["noise_payload"]),
+        layer("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "CNgtcp2", deque]),
         layer(
             "MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque],
             protos: ["identify", "peer_store"]),
@@ -100,6 +108,7 @@ let package = Package(
         tests("MartletCore", []),
         tests("MartletIdentity", ["MartletCore"]),
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
+        tests("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
         tests("MartletRPC", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletStorage", ["MartletCore", "TemporaryFiles"]),

@@ -1,0 +1,363 @@
+import CNgtcp2
+import DequeModule
+public import MartletConnection
+public import MartletCore
+public import MartletIdentity
+
+/// All QUIC connections of one UDP socket, as a sans-I/O machine: finds the connection that a datagram belongs to, makes
+/// connections for those who dial this node, and dials others from the same socket.
+///
+///     endpoint.receive(datagrams, datagramSize: 1200, from: address, now: now)
+///     while let connection = endpoint.nextAccepted() { … }           // new ones, the handshake still under way
+///     while let connection = endpoint.nextTouched() { … }            // something happened: events, transmit, deadline
+///     while let (bytes, address) = endpoint.nextAnswer() { … }       // to be sent, but of no connection
+///
+/// Everything that somebody without a connection can make grow has a limit in `QUICConfiguration`.
+public final class QUICEndpoint {
+    /// Connections that share an address and may each be meant by a packet of an unknown id: no more are tried.
+    static let resetCandidates = 4
+
+    public let identity: QUICIdentity
+    /// The socket's own address.
+    public let localAddress: QUICAddress
+    public let configuration: QUICConfiguration
+    let connectionConfiguration: ConnectionConfiguration
+    let budget: WindowBudget?
+    private let wallOffset: Int64
+    private let retrySecret: [UInt8]
+    private let inbox: QUICInbox
+    var random: RandomSource
+
+    private var connections: [QUICConnectionID: QUICConnection] = [:]
+    private var byAddress: [QUICAddress: [QUICConnection]] = [:]
+    private var accepted = Deque<QUICConnection>()
+    private var touched = Deque<QUICConnection>()
+    private var answers: RingBuffer<(Bytes, QUICAddress)>
+    private var resetWindow: Instant?
+    private var resetsInWindow = 0
+    /// Connections that are alive.
+    public private(set) var connectionCount = 0
+    /// Those that others began and that are still in the handshake.
+    public private(set) var handshakeCount = 0
+    /// Datagrams for nobody, or beyond a limit, that were dropped.
+    public private(set) var droppedCount = 0
+
+    /// - Parameters:
+    ///   - pool: blocks for received stream data; one pool serves many endpoints.
+    ///   - wallTime: what the wall clock shows at `now`.
+    public init(
+        identity: QUICIdentity, localAddress: QUICAddress, configuration: QUICConfiguration = .init(),
+        connection: ConnectionConfiguration = .init(), budget: WindowBudget?, pool: BufferPool, random: RandomSource,
+        now: Instant, wallTime: WallTime
+    ) {
+        self.identity = identity
+        self.localAddress = localAddress
+        self.configuration = configuration
+        connectionConfiguration = connection
+        self.budget = budget
+        wallOffset = wallTime.nanosecondsSince1970 &- now.nanoseconds
+        inbox = QUICInbox(pool: pool)
+        self.random = random
+        retrySecret = self.random.bytes(32)
+        answers = RingBuffer(limit: configuration.maximumQueuedAnswers)
+    }
+
+    // MARK: Output
+
+    /// A connection that somebody else began. `refuse` sends it away.
+    public func nextAccepted() -> QUICConnection? { accepted.popFirst() }
+
+    /// A connection that got datagrams since it was last returned here.
+    public func nextTouched() -> QUICConnection? {
+        guard let connection = touched.popFirst() else { return nil }
+        connection.isTouched = false
+        return connection
+    }
+
+    /// A datagram of no connection, and where it goes.
+    public func nextAnswer() -> (Bytes, QUICAddress)? { answers.popFirst() }
+
+    // MARK: Dialing
+
+    /// Begins a connection. It sends its first datagram with its first `transmit`.
+    ///
+    /// - Parameter expected: who must answer; nil for anyone.
+    /// - Throws: when the endpoint is full, or the library refuses.
+    public func connect(
+        to address: QUICAddress, expecting expected: PeerID?, now: Instant
+    ) throws(QUICDialError) -> QUICConnection {
+        guard connectionCount < configuration.maximumConnections else {
+            throw .tooManyConnections(limit: configuration.maximumConnections)
+        }
+        let connection = make(.dialer, address, expected, now)
+        var parameters = parameters(for: connection, now)
+        let id = random.bytes(QUICConnectionID.byteCount)
+        set(&parameters, id)
+        let first = random.bytes(18)
+        connection.handle = mq_client_create(
+            identity.credentials, &parameters, first, first.count, QUICHandlers.table,
+            Unmanaged.passUnretained(connection).toOpaque())
+        guard connection.handle != nil else { throw .libraryFailed }
+        connection.isHandshaking = false
+        begin(connection, ids: [QUICConnectionID(id, id.count)])
+        return connection
+    }
+
+    // MARK: Receiving
+
+    /// Takes datagrams that came from one address, lying one behind the other, all of one size but the last.
+    public func receive(
+        _ datagrams: UnsafeRawBufferPointer, datagramSize: Int, from address: QUICAddress, now: Instant
+    ) {
+        guard datagramSize > 0 else { return }
+        var current: QUICConnection?
+        var currentID: QUICConnectionID?
+        var start = 0
+        while start < datagrams.count {
+            let end = min(start + datagramSize, datagrams.count)
+            let datagram = UnsafeRawBufferPointer(rebasing: datagrams[start..<end])
+            start = end
+            let id = Self.shortID(datagram)
+            if let id, id == currentID, let connection = current, !connection.isClosed {
+                connection.receive(datagram, from: address, now: now)
+                continue
+            }
+            let connection = find(datagram, address, now)
+            if connection !== current { current?.batchEnded() }
+            current = connection
+            currentID = id
+            guard let connection else { continue }
+            connection.receive(datagram, from: address, now: now)
+            touch(connection)
+        }
+        current?.batchEnded()
+    }
+
+    /// Gives back the memory that only traffic needs.
+    public func release() { inbox.release() }
+
+    /// The id in a packet with a short header, which all packets of a connection have after its handshake.
+    private static func shortID(_ datagram: UnsafeRawBufferPointer) -> QUICConnectionID? {
+        guard datagram.count > QUICConnectionID.byteCount, let base = datagram.baseAddress, datagram[0] & 0x80 == 0
+        else { return nil }
+        return QUICConnectionID(
+            base.advanced(by: 1).assumingMemoryBound(to: UInt8.self), QUICConnectionID.byteCount)
+    }
+
+    /// The connection that a datagram belongs to, made if it begins one.
+    private func find(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> QUICConnection? {
+        guard let base = datagram.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return nil }
+        var header = mq_header()
+        guard mq_decode(base, datagram.count, &header) == 0,
+            let id = QUICConnectionID(header.destination, header.destination_length)
+        else { return drop() }
+        if let known = connections[id] { return known }
+        if header.is_unknown_version != 0 {
+            negotiateVersion(header, datagram.count, address)
+            return nil
+        }
+        if header.is_long != 0 { return accept(datagram, address, now) }
+        if wasReset(datagram, address, now) { return nil }
+        reset(header, datagram.count, address, now)
+        return drop()
+    }
+
+    private func drop() -> QUICConnection? {
+        droppedCount &+= 1
+        return nil
+    }
+
+    // MARK: Accepting
+
+    private func accept(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> QUICConnection? {
+        guard let base = datagram.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return nil }
+        var initial = mq_initial()
+        guard mq_accept(base, datagram.count, &initial) == 0, handshakeCount < configuration.maximumHandshakes,
+            connectionCount < configuration.maximumConnections
+        else { return drop() }
+        var original = [UInt8](repeating: 0, count: Int(MQ_MAXIMUM_ID_LENGTH))
+        var originalCount = 0
+        var raw = address.raw
+        let hasShownAddress =
+            mq_check_retry(
+                &initial, retrySecret, &raw, UInt64(max(0, configuration.retryLifetime.nanoseconds)), now.unsigned,
+                &original, &originalCount) != 0
+        if handshakeCount >= configuration.retryThreshold, !hasShownAddress {
+            sendRetry(&initial, address, now)
+            return nil
+        }
+        let first = withUnsafeBytes(of: &initial.destination) {
+            QUICConnectionID($0.baseAddress?.assumingMemoryBound(to: UInt8.self), initial.destination_length)
+        }
+        let connection = make(.listener, address, nil, now)
+        var parameters = parameters(for: connection, now)
+        let id = random.bytes(QUICConnectionID.byteCount)
+        set(&parameters, id)
+        connection.handle = original.withUnsafeBufferPointer { bytes in
+            mq_server_create(
+                identity.credentials, &parameters, &initial, hasShownAddress ? bytes.baseAddress : nil, originalCount,
+                QUICHandlers.table, Unmanaged.passUnretained(connection).toOpaque())
+        }
+        guard connection.handle != nil else { return drop() }
+        handshakeCount += 1
+        // Until the client knows the new id it sends to the one that it made up.
+        begin(connection, ids: [QUICConnectionID(id, id.count), first])
+        accepted.append(connection)
+        return connection
+    }
+
+    private func make(
+        _ role: ConnectionRole, _ address: QUICAddress, _ expected: PeerID?, _ now: Instant
+    ) -> QUICConnection {
+        QUICConnection(
+            role: role, expectedPeer: expected, remoteAddress: address, configuration: connectionConfiguration,
+            budget: budget, inbox: inbox, endpoint: self, wallOffset: wallOffset, random: random.split(), now: now)
+    }
+
+    private func begin(_ connection: QUICConnection, ids: [QUICConnectionID?]) {
+        connectionCount += 1
+        for id in ids {
+            guard let id else { continue }
+            connection.ids.append(id)
+            connections[id] = connection
+        }
+        byAddress[connection.remoteAddress, default: []].append(connection)
+    }
+
+    private func parameters(for connection: QUICConnection, _ now: Instant) -> mq_parameters {
+        let settings = connectionConfiguration
+        var parameters = mq_parameters()
+        parameters.local = localAddress.raw
+        parameters.remote = connection.remoteAddress.raw
+        parameters.now = now.unsigned
+        parameters.keep_alive = settings.keepAliveInterval.map { UInt64(max(1, $0.nanoseconds)) } ?? 0
+        parameters.idle_timeout = UInt64(max(0, configuration.idleTimeout.nanoseconds))
+        parameters.handshake_timeout = UInt64(max(1, settings.handshakeTimeout.nanoseconds))
+        parameters.initial_rtt = UInt64(max(1, configuration.initialRoundTrip.nanoseconds))
+        parameters.stream_window = UInt64(settings.initialWindow)
+        parameters.connection_window = UInt64(settings.maximumConnectionWindow)
+        parameters.maximum_streams = UInt64(settings.maximumStreams)
+        parameters.maximum_datagram = max(1200, configuration.maximumDatagramSize)
+        parameters.use_bbr = configuration.usesBBR ? 1 : 0
+        withUnsafeMutableBytes(of: &parameters.reset_secret) { $0.copyBytes(from: identity.resetSecret) }
+        return parameters
+    }
+
+    private func set(_ parameters: inout mq_parameters, _ id: [UInt8]) {
+        withUnsafeMutableBytes(of: &parameters.id) { $0.copyBytes(from: id) }
+    }
+
+    // MARK: What connections report
+
+    func register(_ id: QUICConnectionID, for connection: QUICConnection) { connections[id] = connection }
+
+    func unregister(_ id: QUICConnectionID) { connections[id] = nil }
+
+    func handshakeEnded(_ connection: QUICConnection) {
+        if connection.role == .listener { handshakeCount -= 1 }
+    }
+
+    func moved(_ connection: QUICConnection, to address: QUICAddress) {
+        removeAddress(of: connection)
+        connection.remoteAddress = address
+        byAddress[address, default: []].append(connection)
+    }
+
+    func ended(_ connection: QUICConnection) {
+        for id in connection.ids { connections[id] = nil }
+        connection.ids = []
+        removeAddress(of: connection)
+        connectionCount -= 1
+        if connection.role == .listener, connection.remote == nil { handshakeCount -= 1 }
+        touch(connection)
+    }
+
+    private func removeAddress(of connection: QUICConnection) {
+        byAddress[connection.remoteAddress]?.removeAll { $0 === connection }
+        if byAddress[connection.remoteAddress]?.isEmpty == true { byAddress[connection.remoteAddress] = nil }
+    }
+
+    private func touch(_ connection: QUICConnection) {
+        guard !connection.isTouched else { return }
+        connection.isTouched = true
+        touched.append(connection)
+    }
+
+    // MARK: Packets of no connection
+
+    private func answer(_ bytes: [UInt8], to address: QUICAddress) {
+        if !answers.append((Bytes(bytes), address)) { droppedCount &+= 1 }
+    }
+
+    /// A datagram of up to `limit` bytes, written by `body`, which returns how many.
+    private func answer(to address: QUICAddress, limit: Int, _ body: (UnsafeMutablePointer<UInt8>, Int) -> Int) {
+        let bytes = [UInt8](unsafeUninitializedCapacity: limit) { room, count in
+            count = room.baseAddress.map { body($0, limit) } ?? 0
+        }
+        if !bytes.isEmpty { answer(bytes, to: address) }
+    }
+
+    private func negotiateVersion(_ header: mq_header, _ count: Int, _ address: QUICAddress) {
+        // Shorter ones could make this side send more than it got (RFC 9000, 6.1).
+        guard count >= 1200 else { return }
+        let number = UInt8(truncatingIfNeeded: random.next())
+        answer(to: address, limit: 256) { room, limit in
+            withUnsafePointer(to: header) { mq_write_version_negotiation(room, limit, number, $0) }
+        }
+    }
+
+    private func sendRetry(_ initial: inout mq_initial, _ address: QUICAddress, _ now: Instant) {
+        let id = random.bytes(QUICConnectionID.byteCount)
+        var raw = address.raw
+        let secret = retrySecret
+        withUnsafePointer(to: initial) { initial in
+            answer(to: address, limit: 512) { mq_write_retry($0, $1, initial, id, secret, &raw, now.unsigned) }
+        }
+    }
+
+    /// A stateless reset bears a random id, so every connection with that address may be the one meant.
+    private func wasReset(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> Bool {
+        guard let candidates = byAddress[address] else { return false }
+        for connection in candidates.prefix(Self.resetCandidates) {
+            connection.receive(datagram, from: address, now: now)
+            if connection.isClosed { return true }
+        }
+        return false
+    }
+
+    /// Says that the connection of a packet is gone, as often as the limit allows (RFC 9000, 10.3).
+    private func reset(_ header: mq_header, _ count: Int, _ address: QUICAddress, _ now: Instant) {
+        // One byte less than what caused it, so that two that know nothing do not answer each other forever.
+        let size = min(count - 1, 43)
+        guard size >= 21, mayReset(now), let id = header.destination else { return }
+        let noise = random.bytes(size - Int(MQ_TOKEN_LENGTH))
+        let secret = identity.resetSecret
+        answer(to: address, limit: 64) {
+            mq_write_stateless_reset($0, $1, secret, id, header.destination_length, noise, noise.count)
+        }
+    }
+
+    private func mayReset(_ now: Instant) -> Bool {
+        if let resetWindow, now < resetWindow + .seconds(1) {
+            guard resetsInWindow < configuration.resetsPerSecond else { return false }
+        } else {
+            resetWindow = now
+            resetsInWindow = 0
+        }
+        resetsInWindow += 1
+        return true
+    }
+}
+
+/// Why a dial could not even begin.
+public enum QUICDialError: Error, Hashable, Sendable, CustomStringConvertible {
+    case tooManyConnections(limit: Int)
+    case libraryFailed
+
+    public var description: String {
+        switch self {
+        case .tooManyConnections(let limit): "the QUIC endpoint already has \(limit) connections"
+        case .libraryFailed: "the QUIC library could not begin a connection"
+        }
+    }
+}

@@ -1,0 +1,183 @@
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletTestSupport
+import Testing
+
+@testable import MartletQUIC
+
+@Suite struct QUICConnectionTests {
+    // MARK: The handshake
+
+    @Test func bothSidesLearnWhoTheOtherIs() throws {
+        let pair = try QUICHarness.established()
+        #expect(pair.dialer.remote?.peerID == pair.server.key.peerID)
+        #expect(pair.listener.remote?.peerID == pair.client.key.peerID)
+        #expect(pair.dialer.remote?.publicKey == pair.server.key.publicKey)
+    }
+
+    @Test func anotherPeerThanTheExpectedIsRefusedBeforeAnythingIsSent() throws {
+        let other = KeyPair.generate().peerID
+        let pair = try QUICHarness(expecting: other)
+        pair.settle()
+        let wrong = HandshakeError.wrongPeer(expected: other, actual: pair.server.key.peerID)
+        #expect(pair.dialer.closeReasons == [.handshakeFailed(wrong)])
+        #expect(pair.dialer.remote == nil)
+        #expect(pair.listener.remote == nil)
+        #expect(pair.listener.closeReasons == [.handshakeFailed(.tlsAlert(42, sentByPeer: true))])
+    }
+
+    @Test func nothingOpensBeforeTheHandshakeIsDone() throws {
+        let pair = try QUICHarness()
+        #expect(throws: StreamOpenError.notEstablished) { try pair.dialer.connection.openStream(now: pair.now) }
+    }
+
+    @Test func silentServerIsGivenUp() throws {
+        let pair = try QUICHarness()
+        pair.isLost = { _ in true }
+        pair.advance(by: .seconds(11))
+        #expect(pair.dialer.closeReasons == [.handshakeTimedOut(.securing, after: .seconds(10))])
+    }
+
+    @Test func handshakeSurvivesLoss() throws {
+        for lost in 0..<8 {
+            let pair = try QUICHarness()
+            var count = 0
+            pair.isLost = { _ in
+                count += 1
+                return count == lost + 1
+            }
+            for _ in 0..<100 where pair.accepted.isEmpty || pair.listener.remote == nil {
+                pair.settle()
+                pair.advance(by: .milliseconds(100))
+            }
+            #expect(pair.dialer.remote != nil, "datagram \(lost)")
+            #expect(pair.dialer.closeReasons.isEmpty, "datagram \(lost)")
+        }
+    }
+
+    // MARK: Data
+
+    @Test func everythingArrivesThoughOneDatagramInTenIsLost() throws {
+        let pair = try QUICHarness.established()
+        var random = RandomSource(seed: 11)
+        pair.isLost = { _ in Int.random(in: 0..<10, using: &random) == 0 }
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        let bytes = MuxerCompliance.pattern(2_000_000, seed: 12)
+        pair.dialer.connection.send(Bytes(bytes), on: id)
+        pair.dialer.connection.finish(id)
+        for _ in 0..<2_000 where !pair.listener[id].isFinished {
+            pair.settle()
+            pair.advance(by: .milliseconds(20))
+        }
+        #expect(pair.listener[id].received == bytes)
+        #expect(pair.listener[id].isFinished)
+    }
+
+    @Test func windowGrowsWithUseAndStaysInItsBudget() throws {
+        for (limit, isLarge) in [(64 << 20, true), (0, false)] {
+            let budget = WindowBudget(limit: limit)
+            let pair = try QUICHarness.established(budget: budget)
+            pair.listener.keepsBytes = false
+            let id = try pair.dialer.connection.openStream(now: pair.now)
+            pair.dialer.connection.send(Bytes(MuxerCompliance.pattern(8 << 20, seed: 1)), on: id)
+            pair.settle()
+            #expect(pair.listener[id].receivedCount == 8 << 20)
+            #expect((budget.inUse > 0) == isLarge)
+            pair.listener.connection.reset(id)
+            #expect(budget.inUse == 0)
+        }
+    }
+
+    @Test func connectionWindowComesBackWhenUnreadStreamsAreReset() throws {
+        var small = ConnectionConfiguration()
+        small.maximumConnectionWindow = 512 * 1024
+        let pair = try QUICHarness.established(serverConnection: small)
+        pair.listener.consumesAtOnce = false
+        for round in 0..<20 {
+            let id = try pair.dialer.connection.openStream(now: pair.now)
+            pair.dialer.connection.send(Bytes(MuxerCompliance.pattern(300_000, seed: 2)), on: id)
+            pair.settle()
+            #expect(pair.listener[id].receivedCount > 200_000, "round \(round)")
+            pair.listener.connection.reset(id)
+            pair.settle()
+            #expect(pair.dialer[id].isReset)
+        }
+    }
+
+    @Test func streamsBeyondTheLimitAreNotOpened() throws {
+        var few = ConnectionConfiguration()
+        few.maximumStreams = 3
+        let pair = try QUICHarness.established(serverConnection: few)
+        let ids = try (0..<3).map { _ in try pair.dialer.connection.openStream(now: pair.now) }
+        #expect(throws: StreamOpenError.tooManyUnacknowledged(limit: 3)) {
+            try pair.dialer.connection.openStream(now: pair.now)
+        }
+        pair.dialer.connection.finish(ids[0])
+        pair.settle()
+        pair.listener.connection.finish(ids[0])
+        pair.settle()
+        _ = try pair.dialer.connection.openStream(now: pair.now)
+    }
+
+    // MARK: Liveness
+
+    @Test func quietConnectionStays() throws {
+        let pair = try QUICHarness.established()
+        pair.advance(by: .seconds(60))
+        #expect(pair.dialer.closeReasons.isEmpty)
+        #expect(pair.listener.closeReasons.isEmpty)
+        #expect(pair.dialer.roundTrips.count > 10)
+    }
+
+    @Test func silentPeerIsFound() throws {
+        let pair = try QUICHarness.established()
+        pair.isLost = { _ in true }
+        pair.advance(by: .seconds(3))
+        #expect(pair.dialer.closeReasons == [.unresponsive(.milliseconds(2500))])
+        #expect(pair.listener.closeReasons == [.unresponsive(.milliseconds(2500))])
+    }
+
+    @Test func farewellIsHeard() throws {
+        let pair = try QUICHarness.established()
+        pair.dialer.connection.close(now: pair.now)
+        pair.settle()
+        #expect(pair.dialer.closeReasons == [.closedLocally])
+        #expect(pair.listener.closeReasons == [.goneAway(.normal)])
+        #expect(pair.client.endpoint.connectionCount == 0)
+        #expect(pair.server.endpoint.connectionCount == 0)
+    }
+
+    @Test func closeDoesNotWaitForeverForAPeerThatTakesNothing() throws {
+        let pair = try QUICHarness.established()
+        pair.listener.consumesAtOnce = false
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        pair.dialer.connection.send(Bytes(MuxerCompliance.pattern(2_000_000, seed: 3)), on: id)
+        pair.settle()
+        pair.dialer.connection.close(now: pair.now)
+        pair.settle()
+        #expect(pair.dialer.closeReasons.isEmpty)
+        pair.advance(by: .milliseconds(1100))
+        #expect(pair.dialer.closeReasons == [.closedLocally])
+    }
+
+    // MARK: Paths
+
+    @Test func clientMayMove() throws {
+        let pair = try QUICHarness.established()
+        let moved = QUICAddress(.v4(IPv4Address(127, 0, 0, 9)), port: 777)
+        let old = pair.client.address
+        pair.change = { datagram in
+            if datagram.from == old {
+                datagram = .init(bytes: datagram.bytes, from: moved, to: datagram.to, arrival: datagram.arrival)
+            }
+        }
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        let bytes = MuxerCompliance.pattern(500_000, seed: 4)
+        pair.dialer.connection.send(Bytes(bytes), on: id)
+        pair.settle()
+        pair.advance(by: .seconds(1))
+        #expect(pair.listener[id].received == bytes)
+        #expect((pair.listener.connection as? QUICConnection)?.remoteAddress == moved)
+    }
+}
