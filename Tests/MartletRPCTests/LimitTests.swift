@@ -152,6 +152,22 @@ private func feed(_ session: RPCSession, _ frames: (RPCFrame, [UInt8])...) {
     #expect(pair.server.starved.isEmpty)
 }
 
+@Test func aMessageThatTheSessionCouldNeverHoldIsNotWaitedFor() throws {
+    var limits = RPCLimits()
+    limits.bufferedBytesPerSession = 1 << 20
+    let pair = SessionPair(limits: RPCLimits(), serverLimits: limits)
+    let early = try pair.echo(RPCMessage(Bytes([UInt8](repeating: 1, count: 1 << 20))))
+    pair.run()
+    #expect(pair.error(of: early.token)?.code == .resourceExhausted)
+    let error = #expect(throws: RPCError.self) {
+        try pair.echo(RPCMessage(Bytes([UInt8](repeating: 1, count: 1 << 20))))
+    }
+    #expect(error?.code == .resourceExhausted)
+    let fitting = try pair.echo(RPCMessage(Bytes([UInt8](repeating: 1, count: 1_000_000))))
+    pair.run()
+    #expect(try pair.result(of: fitting.token)?.byteCount == 1_000_000)
+}
+
 @Test func namesAndMetadataBeyondTheirLimitsAreNotSent() {
     let pair = SessionPair()
     let long = #expect(throws: RPCError.self) { try pair.call(String(repeating: "x", count: 256), "x") }

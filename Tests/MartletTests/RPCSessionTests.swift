@@ -1,6 +1,7 @@
 import MartletCore
 import MartletIdentity
 import MartletRPC
+import Synchronization
 import Testing
 
 @testable import Martlet
@@ -156,5 +157,21 @@ private func pairOfNodes(sessionsPerPeer: Int = 2) async throws -> NodePair {
     let failed = await #expect(throws: RPCError.self) { try await pair.a.call(pair.b.peerID, "Test.echo") }
     #expect(failed?.code == .unimplemented)
     #expect(failed?.outcome == .notSent)
+    await pair.stop()
+}
+
+/// Says welcome and ends the stream at once, every time.
+@Test func aPeerThatKeepsClosingItsStreamsEndsTheCall() async throws {
+    let pair = try await pairOfNodes()
+    let opened = Atomic<Int>(0)
+    pair.b.handle(NodeRPC.protocolID) { stream in
+        opened.add(1, ordering: .relaxed)
+        _ = try await stream.read()
+        try await stream.write(RPCWelcome(status: .welcome, callLimit: 10, messageLimit: 1000).encoded)
+        stream.reset()
+    }
+    let failed = await #expect(throws: RPCError.self) { try await pair.a.call(pair.b.peerID, "Test.echo") }
+    #expect(failed?.code == .unavailable)
+    #expect(opened.load(ordering: .relaxed) <= 4)
     await pair.stop()
 }

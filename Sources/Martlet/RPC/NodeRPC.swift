@@ -118,8 +118,13 @@ public final class NodeRPC: Sendable {
         return result
     }
 
-    /// A session that was served is over.
+    /// A session is over.
     func forget(_ session: RPCPeer) {
+        guard session.role == .server else {
+            return state.withLock { state in
+                if state.callers[session.peer] === session { state.callers[session.peer] = nil }
+            }
+        }
         let id = session.withLock { session.session.id }
         state.withLock { state in
             guard state.served[SessionKey(peer: session.peer, id: id)] === session else { return }
@@ -148,6 +153,8 @@ public final class NodeRPC: Sendable {
         for session in callers { session.stop() }
         for session in served { session.stop() }
         for pool in pools.values { pool.stop() }
+        // The table would keep this, and with it the node's driver, which has the table.
+        driver.engine.local.protocols.unregister(Self.protocolID)
     }
 
     // MARK: Built in

@@ -42,6 +42,8 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     // Confined to the loop.
     private var stream: PeerStream?
     private var isOpen = false
+    /// When both sides had agreed on the protocol.
+    private(set) var openedAt: Instant?
     private var isClosed = false
     private var hello: [UInt8] = []
     private var effects = RPCPeer.Effects()
@@ -98,6 +100,7 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     func streamOpened(_ stream: PeerStream) {
         self.stream = stream
         isOpen = true
+        openedAt = loop.now
         if admission != nil, peer == nil { return stream.startDeadline() }
         stream.setPriority(lane.streamPriority)
         // Not from inside the opening itself, which may hold nothing but is simpler to reason about from outside.

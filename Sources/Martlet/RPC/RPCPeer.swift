@@ -21,8 +21,12 @@ final class RPCPeer: @unchecked Sendable {
     /// When the clock will look next; nil when it is not set.
     private var armedFor: Instant?
     private var isLinking = false
-    /// Streams in a row that ended without the peer's welcome.
+    /// Links in a row that ended soon and brought nothing, and how many of them are put up with.
     private var vainLinks = 0
+    private static let vainStreamLimit = 3
+    private static let vainConnectionLimit = 10
+    /// A link that lasted so long was not in vain.
+    private static let usefulLink = Duration.seconds(1)
     private var isStopped = false
     /// When to look whether the caller's session is used, and the calls begun when that was done last.
     private var idleCheckAt: Instant?
@@ -236,8 +240,9 @@ final class RPCPeer: @unchecked Sendable {
         let now = link.loop.now
         perform(&effects, running: link) { session in
             guard links[Int(link.lane.rawValue)] === link else { return }
+            let before = session.receivedCount(on: link.lane)
             session.receive(bytes, on: link.lane, now: now)
-            if session.isLinked(link.lane), vainLinks > 0 { vainLinks = 0 }
+            if vainLinks > 0, session.receivedCount(on: link.lane) > before { vainLinks = 0 }
         }
     }
 
@@ -254,15 +259,20 @@ final class RPCPeer: @unchecked Sendable {
             links[index] = nil
             session.linkLost(link.lane, now: now)
             guard role == .caller else { return }
+            vainLinks = link.openedAt.map { now - $0 >= Self.usefulLink } ?? false ? 0 : vainLinks + 1
             switch reason {
             case .notSpoken:
                 session.fail(RPCError(.unimplemented, "the peer does not speak \(NodeRPC.protocolID)"))
             case .violation(let what):
                 session.fail(RPCError(.internal, "the stream failed: \(what)"))
             case .ended:
-                vainLinks += 1
-                if vainLinks > 3 { session.fail(RPCError(.unavailable, "the peer closes the streams of its calls")) }
-            case .connectionLost: break
+                if vainLinks > Self.vainStreamLimit {
+                    session.fail(RPCError(.unavailable, "the peer closes the streams of its calls"))
+                }
+            case .connectionLost:
+                if vainLinks > Self.vainConnectionLimit {
+                    session.fail(RPCError(.unavailable, "connections to the peer are lost as soon as they are made"))
+                }
             }
             // With nothing under way there is nothing to go on with: the next call begins a session of its own.
             if session.failure == nil, session.isIdle, links.allSatisfy({ $0 == nil }) {
@@ -368,11 +378,9 @@ final class RPCPeer: @unchecked Sendable {
         vainLinks = 0
         idleCheckAt = nil
         startedBefore = 0
-        guard role == .caller else {
-            effects.actions.append(.forget(self))
-            return
-        }
-        guard !isStopped else { return }
+        // Whoever calls this peer next begins anew; those who have this at hand already can go on with it.
+        effects.actions.append(.forget(self))
+        guard role == .caller, !isStopped else { return }
         var random = RandomSource.system
         session = RPCSession(role: .caller, id: RPCSessionID(random: &random), limits: rpc.limits)
         armedFor = nil

@@ -246,9 +246,9 @@ extension RPCSession {
     private func receiveMessage(_ call: RPCCall, _ header: RPCMessageHeader, _ payload: RPCMessage, now: Instant) {
         guard !call.ignoresInput else { return }
         guard call.assembly == nil else { return violated("a message within a message") }
-        guard header.total <= limits.messageSize else {
+        guard header.total <= acceptedMessageSize else {
             return overflow(
-                call, "a message of \(header.total) bytes; the limit on message size is \(limits.messageSize)")
+                call, "a message of \(header.total) bytes; the limit on message size is \(acceptedMessageSize)")
         }
         guard charge(call, header.fragment + RPCWire.messageCharge) else { return }
         var message = payload

@@ -77,6 +77,11 @@ package final class RPCSession: @unchecked Sendable {
         lanes = RPCPriority.allCases.map { RPCLane(priority: $0, limits: limits) }
     }
 
+    /// The largest message that can be received: what a session cannot hold would wait for ever.
+    var acceptedMessageSize: Int {
+        min(limits.messageSize, limits.bufferedBytesPerSession - RPCWire.messageCharge)
+    }
+
     func lane(_ priority: RPCPriority) -> RPCLane { lanes[Int(priority.rawValue)] }
 
     package func nextEvent() -> RPCSessionEvent? { events.popFirst() }
@@ -111,7 +116,7 @@ package final class RPCSession: @unchecked Sendable {
         lane.greeting =
             RPCWelcome(
                 status: .welcome, receivedCount: lane.receivedCount, callLimit: limits.callsPerSession,
-                messageLimit: limits.messageSize
+                messageLimit: acceptedMessageSize
             ).encoded
         return true
     }
@@ -132,6 +137,9 @@ package final class RPCSession: @unchecked Sendable {
         lane.parser = RPCFrameParser(limits: limits)
         lane.acknowledgeAt = nil
     }
+
+    /// Frames of a lane received so far, over all its streams.
+    package func receivedCount(on priority: RPCPriority) -> Int64 { lane(priority).receivedCount }
 
     /// Whether a lane has a stream.
     package func isLinked(_ priority: RPCPriority) -> Bool { lane(priority).link != .none }
