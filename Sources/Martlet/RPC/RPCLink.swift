@@ -34,19 +34,19 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     let loop: EventLoop
     let workers: RPCWorkers
     /// Known from the start to who opened the stream, and after the hello to who accepted it.
-    private(set) var lane: RPCPriority
-    private var peer: RPCPeer?
+    @exclusivity(unchecked) private(set) var lane: RPCPriority
+    @exclusivity(unchecked) private var peer: RPCPeer?
     /// For a stream that came in: who looks the session up, and for whom.
     private let admission: (rpc: NodeRPC, peer: PeerID)?
 
-    // Confined to the loop.
-    private var stream: PeerStream?
-    private var isOpen = false
+    // Confined to the loop, whose turns do not overlap: the run-time check for that is spared.
+    @exclusivity(unchecked) private var stream: PeerStream?
+    @exclusivity(unchecked) private var isOpen = false
     /// When both sides had agreed on the protocol.
     private(set) var openedAt: Instant?
     private var isClosed = false
     private var hello: [UInt8] = []
-    private var effects = RPCPeer.Effects()
+    @exclusivity(unchecked) private var effects = RPCPeer.Effects()
 
     /// A link that the caller opens.
     init(loop: EventLoop, lane: RPCPriority, peer: RPCPeer, workers: RPCWorkers) {

@@ -15,23 +15,23 @@ final class RPCPeer: @unchecked Sendable {
     let role: RPCSession.Role
     private let lock = Mutex(())
 
-    // Under the lock.
-    private(set) var session: RPCSession
-    private var links: [RPCLink?] = [nil, nil, nil]
+    // Under the lock, which is also why the run-time check for overlapping access is spared: it costs as much as a frame.
+    @exclusivity(unchecked) private(set) var session: RPCSession
+    @exclusivity(unchecked) private var links: [RPCLink?] = [nil, nil, nil]
     /// When the clock will look next; nil when it is not set.
-    private var armedFor: Instant?
-    private var isLinking = false
+    @exclusivity(unchecked) private var armedFor: Instant?
+    @exclusivity(unchecked) private var isLinking = false
     /// Links in a row that ended soon and brought nothing, and how many of them are put up with.
-    private var vainLinks = 0
+    @exclusivity(unchecked) private var vainLinks = 0
     private static let vainStreamLimit = 3
     private static let vainConnectionLimit = 10
     /// A link that lasted so long was not in vain.
     private static let usefulLink = Duration.seconds(1)
-    private var isStopped = false
+    @exclusivity(unchecked) private var isStopped = false
     /// When to look whether the caller's session is used, and the calls begun when that was done last.
-    private var idleCheckAt: Instant?
+    @exclusivity(unchecked) private var idleCheckAt: Instant?
     private var startedBefore = 0
-    private var methods = RPCMethodCache()
+    @exclusivity(unchecked) private var methods = RPCMethodCache()
     private var clock: RPCClock!
 
     init(peer: PeerID, role: RPCSession.Role, id: RPCSessionID, rpc: NodeRPC) {
