@@ -18,7 +18,8 @@ fi
 export SWIFT_BACKTRACE=enable=no
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:allocator_may_return_null=1}
 
-swift build -c release --sanitize=address -Xswiftc -sanitize=fuzzer -Xswiftc -enforce-exclusivity=checked
+# The manifest lists the folders it finds; a cached one would not know of a new folder.
+swift build --manifest-cache none -c release --sanitize=address -Xswiftc -sanitize=fuzzer -Xswiftc -enforce-exclusivity=checked
 binaries=.build/release
 
 failed=()
