@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -85,7 +86,22 @@ struct martlet_batch {
     message_t messages[MARTLET_BATCH_LIMIT];
     struct iovec vectors[MARTLET_BATCH_LIMIT];
     struct sockaddr_storage addresses[MARTLET_BATCH_LIMIT];
+    // Room for the size of joined datagrams.
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } controls[MARTLET_BATCH_LIMIT];
 };
+
+// Younger than some C libraries.
+#if defined(__linux__)
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+#endif
 
 martlet_batch *martlet_batch_create(void) { return calloc(1, sizeof(martlet_batch)); }
 void martlet_batch_destroy(martlet_batch *batch) { free(batch); }
@@ -101,6 +117,8 @@ int martlet_batch_receive(martlet_batch *batch, int descriptor, void *base, size
         header->msg_namelen = sizeof batch->addresses[i];
         header->msg_iov = &batch->vectors[i];
         header->msg_iovlen = 1;
+        header->msg_control = &batch->controls[i];
+        header->msg_controllen = sizeof batch->controls[i];
     }
     int n;
 #if defined(__linux__)
@@ -119,6 +137,70 @@ size_t martlet_batch_length(const martlet_batch *batch, int index) { return batc
 
 int martlet_batch_is_truncated(const martlet_batch *batch, int index) {
     return (batch->messages[index].msg_hdr.msg_flags & MSG_TRUNC) != 0;
+}
+
+size_t martlet_batch_segment(const martlet_batch *batch, int index) {
+#if defined(__linux__)
+    // The functions that walk control messages take no const.
+    struct msghdr *header = (struct msghdr *)&batch->messages[index].msg_hdr;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(c), sizeof size);
+            return size > 0 ? (size_t)size : 0;
+        }
+    }
+#endif
+    (void)batch, (void)index;
+    return 0;
+}
+
+void martlet_prepare_segments(int descriptor, int is_ip6) {
+#if defined(__linux__)
+    int on = 1, probe = IP_PMTUDISC_PROBE, probe6 = IPV6_PMTUDISC_PROBE;
+    setsockopt(descriptor, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    if (is_ip6) {
+        setsockopt(descriptor, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &probe6, sizeof probe6);
+    } else {
+        setsockopt(descriptor, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof probe);
+    }
+#else
+    (void)descriptor, (void)is_ip6;
+#endif
+}
+
+int martlet_send_segments(int descriptor, const void *base, size_t length, size_t segment, const void *address,
+    unsigned int address_length) {
+#if defined(__linux__)
+    struct iovec vector = {(void *)base, length};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(uint16_t))];
+    } control;
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_name = (void *)address;
+    message.msg_namelen = address_length;
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    if (segment < length) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        uint16_t size = (uint16_t)segment;
+        c->cmsg_level = IPPROTO_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof size);
+        memcpy(CMSG_DATA(c), &size, sizeof size);
+    }
+    ssize_t n;
+    do n = sendmsg(descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT); while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+#else
+    (void)descriptor, (void)base, (void)length, (void)segment, (void)address, (void)address_length;
+    return -EOPNOTSUPP;
+#endif
 }
 
 const void *martlet_batch_address(const martlet_batch *batch, int index, unsigned int *length) {

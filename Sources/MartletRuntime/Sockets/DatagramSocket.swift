@@ -12,6 +12,9 @@ public import MartletCore
 public protocol DatagramSocketDelegate: AnyObject {
     /// One datagram. The region is the delegate's, to decrypt in place and to slice.
     func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress)
+    /// Datagrams of one sender lying one behind the other, all of `size` bytes but the last. Comes instead of
+    /// `datagramReceived`, which it calls for each unless the delegate knows better.
+    func datagramsReceived(_ region: ReceivedRegion, size: Int, from address: SocketAddress)
     /// All datagrams of one batch were delivered.
     func datagramBatchEnded()
     /// After the queue was full: there is room again.
@@ -21,6 +24,15 @@ public protocol DatagramSocketDelegate: AnyObject {
 }
 
 extension DatagramSocketDelegate {
+    public func datagramsReceived(_ region: ReceivedRegion, size: Int, from address: SocketAddress) {
+        var start = region.range.lowerBound
+        repeat {
+            let end = min(region.range.upperBound, start + max(1, size))
+            datagramReceived(ReceivedRegion(storage: region.storage, range: start..<end), from: address)
+            start = end
+        } while start < region.range.upperBound
+    }
+
     public func datagramBatchEnded() {}
     public func datagramQueueHasRoom() {}
     public func datagramSocketClosed(_ error: SocketError?) {}
@@ -40,6 +52,9 @@ public struct DatagramOptions: Sendable {
     public var receiveBufferSize: Int? = 2 * 1024 * 1024
     /// Lets several sockets of this user share the port.
     public var sharesPort = false
+    /// Has the kernel join datagrams that arrive together, up to 64 KiB, which `maximumDatagramSize` then limits together;
+    /// and has it neither cut nor drop silently what is too long for the path.
+    public var joinsDatagrams = false
 
     public init() {}
 }
@@ -80,6 +95,7 @@ public final class DatagramSocket: LoopResource {
     private var queue = Deque<Outgoing>()
     private var queuedByteCount = 0
     private var isBlocked = false
+    private var cutsDatagrams = true
     private var wasFull = false
     private var isClosed = false
     private var flushWork: DatagramFlush!
@@ -94,6 +110,7 @@ public final class DatagramSocket: LoopResource {
         let descriptor = try Descriptor.open(Descriptor.datagram, for: address)
         do throws(SocketError) {
             if options.sharesPort { Descriptor.shareAddress(descriptor) }
+            if options.joinsDatagrams { martlet_prepare_segments(descriptor, address.isIP6 ? 1 : 0) }
             if let size = options.sendBufferSize {
                 Descriptor.set(descriptor, SOL_SOCKET, SO_SNDBUF, CInt(clamping: size))
             }
@@ -143,6 +160,55 @@ public final class DatagramSocket: LoopResource {
         queue.append(Outgoing(bytes: bytes, address: address))
         queuedByteCount += bytes.count
         if !isBlocked { loop.atEndOfTurn(flushWork) }
+    }
+
+    /// Sends datagrams of `size` bytes each that lie one behind the other, the last of which may be shorter, by one system call
+    /// where the kernel can do that. They are sent now and need not stay.
+    ///
+    /// - Returns: false when there is no room, and nothing was taken; `datagramQueueHasRoom` will say when to go on.
+    public func sendNow(_ bytes: UnsafeRawBufferPointer, size: Int, to address: SocketAddress) -> Bool {
+        guard !isClosed else { return true }
+        guard !isBlocked, queue.isEmpty else {
+            wasFull = true
+            return false
+        }
+        guard cutsDatagrams || bytes.count <= size else { return sendOneByOne(bytes, size, address) }
+        let code = address.withSockaddr { pointer, length in
+            martlet_send_segments(descriptor, bytes.baseAddress, bytes.count, size, pointer, length)
+        }
+        switch code ?? -EINVAL {
+        case 0: return true
+        case -EAGAIN, -ENOBUFS:
+            block()
+            return false
+        case -EIO, -EOPNOTSUPP, -EINVAL:
+            // The network card or the kernel cannot cut datagrams.
+            guard bytes.count > size else { break }
+            cutsDatagrams = false
+            return sendOneByOne(bytes, size, address)
+        default: break
+        }
+        refusedCount += 1
+        return true
+    }
+
+    /// Sends through the queue, which has room for a batch: it was empty.
+    private func sendOneByOne(_ bytes: UnsafeRawBufferPointer, _ size: Int, _ address: SocketAddress) -> Bool {
+        var start = 0
+        while start < bytes.count {
+            let end = min(bytes.count, start + max(1, size))
+            let datagram = Bytes(copying: UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+            do { try send(datagram, to: address) } catch { refusedCount += 1 }
+            start = end
+        }
+        flush()
+        return true
+    }
+
+    private func block() {
+        isBlocked = true
+        wasFull = true
+        updateEvents()
     }
 
     /// Closes at once; what is queued is dropped.
@@ -209,7 +275,7 @@ public final class DatagramSocket: LoopResource {
         let region = loop.receiveBuffer.received(slot * (count - 1) + min(slot, lastLength))
         let start = region.range.lowerBound
         // Taken out before any is delivered: a delegate may use the batch.
-        var arrivals: [(Range<Int>, SocketAddress)] = []
+        var arrivals: [(Range<Int>, Int, SocketAddress)] = []
         arrivals.reserveCapacity(count)
         for index in 0..<count {
             guard martlet_batch_is_truncated(batch, CInt(index)) == 0 else {
@@ -221,11 +287,14 @@ public final class DatagramSocket: LoopResource {
                 let address = SocketAddress(pointer.assumingMemoryBound(to: sockaddr.self), length: length)
             else { continue }
             let lower = start + slot * index
-            arrivals.append((lower..<lower + martlet_batch_length(batch, CInt(index)), address))
+            let count = martlet_batch_length(batch, CInt(index))
+            let size = martlet_batch_segment(batch, CInt(index))
+            arrivals.append((lower..<lower + count, size > 0 ? size : count, address))
         }
-        for (range, address) in arrivals {
+        for (range, size, address) in arrivals {
             guard let delegate else { return }
-            delegate.datagramReceived(ReceivedRegion(storage: region.storage, range: range), from: address)
+            let region = ReceivedRegion(storage: region.storage, range: range)
+            delegate.datagramsReceived(region, size: size, from: address)
         }
         delegate?.datagramBatchEnded()
     }

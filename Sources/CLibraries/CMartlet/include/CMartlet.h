@@ -41,10 +41,18 @@ void martlet_batch_destroy(martlet_batch *batch);
 int martlet_batch_receive(martlet_batch *batch, int descriptor, void *base, size_t slot, int count);
 size_t martlet_batch_length(const martlet_batch *batch, int index);
 int martlet_batch_is_truncated(const martlet_batch *batch, int index);
+/// The size of the datagrams of which the kernel has joined several in this entry, the last of which may be shorter; 0 for one.
+size_t martlet_batch_segment(const martlet_batch *batch, int index);
 const void *martlet_batch_address(const martlet_batch *batch, int index, unsigned int *length);
 
 /// Puts one datagram at `index`; the memory must stay until the send. A NULL address is for connected sockets.
 void martlet_batch_put(martlet_batch *batch, int index, const void *base, size_t length, const void *address,
     unsigned int address_length);
+/// Sends `length` bytes as datagrams of `segment` bytes each, which the kernel cuts; the last may be shorter. Returns 0, or minus
+/// the errno: EOPNOTSUPP where kernels cannot do that.
+int martlet_send_segments(int descriptor, const void *base, size_t length, size_t segment, const void *address,
+    unsigned int address_length);
+/// Has the kernel join datagrams that arrive together, and never cut those that are sent. Each as far as the system can.
+void martlet_prepare_segments(int descriptor, int is_ip6);
 /// Sends entries `first` up to `first + count`; returns how many went out, or minus the errno of the first of them.
 int martlet_batch_send(martlet_batch *batch, int descriptor, int first, int count);
