@@ -85,7 +85,7 @@ let package = Package(
         layer(
             "Martlet",
             [
-                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletStorage",
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletQUIC", "MartletSwarm", "MartletStorage",
                 "MartletContent", "MartletRPC", "MartletRuntime", logging, metrics, deque,
             ]),
         layer(

@@ -361,6 +361,14 @@ static ngtcp2_ssize write_one(mq_connection *c, ngtcp2_path *path, uint8_t *byte
     }
 }
 
+/// Pacing needs timers finer than the round trip: on a short one it would only make the sender wait, and during the handshake
+/// it would wait by a round trip that was made up.
+static int is_paced(mq_connection *c) {
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(c->connection, &info);
+    return ngtcp2_conn_get_handshake_completed(c->connection) && info.smoothed_rtt > 4 * NGTCP2_MILLISECONDS;
+}
+
 ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t now, size_t *segment, mq_address *remote) {
     if (c->carried_length) {
         *segment = take_carried(c, bytes, capacity, remote);
@@ -391,7 +399,7 @@ ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t n
         total += (size_t)n;
         if ((size_t)n < *segment || total >= quantum) break;
     }
-    if (total) ngtcp2_conn_update_pkt_tx_time(c->connection, now);
+    if (total && is_paced(c)) ngtcp2_conn_update_pkt_tx_time(c->connection, now);
     return (ptrdiff_t)total;
 }
 

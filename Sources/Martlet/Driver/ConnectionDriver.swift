@@ -5,61 +5,41 @@ import MartletIdentity
 import MartletRuntime
 import MartletSwarm
 
-/// Runs one peer connection over one socket, on the loop that owns both.
-final class ConnectionDriver: LoopWork, StreamSocketDelegate, PeerConnectionOwner, @unchecked Sendable {
+/// Runs one peer connection on the loop that owns it. How its bytes travel, subclasses know.
+class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     let id: ConnectionID
     let loop: EventLoop
-    /// Confined to the loop, like the socket and the timer.
+    /// Confined to the loop, like the timer.
     let connection: PeerConnection
-    private let socket: StreamSocket
     private var timer: LoopTimer!
     /// Called on the loop for every event of the connection.
     private let report: @Sendable (ConnectionID, PeerConnectionEvent) -> Void
-    private var isClosed = false
-    private let counters: NodeCounters
+    private(set) var isClosed = false
+    let counters: NodeCounters
 
     init(
-        connection: PeerConnection, socket: StreamSocket, loop: EventLoop, counters: NodeCounters,
+        connection: PeerConnection, loop: EventLoop, counters: NodeCounters,
         report: @escaping @Sendable (ConnectionID, PeerConnectionEvent) -> Void
     ) {
         id = connection.id
         self.connection = connection
-        self.socket = socket
         self.loop = loop
         self.counters = counters
         self.report = report
         super.init()
         timer = LoopTimer(loop: loop) { [unowned self] in timedOut() }
         connection.owner = self
-        socket.delegate = self
     }
 
     /// Begins to read and sends the first bytes.
     func start() {
-        socket.start()
         connectionNeedsService(connection)
     }
 
-    // MARK: The socket
-
-    var leftover: Bytes { connection.leftover }
-
-    func socketReceived(_ region: ReceivedRegion) {
-        counters.bytesReceived.increment(by: region.count)
-        connection.receive(region, now: loop.now)
-        service()
-    }
-
-    func socketTransmit(into buffer: inout TransmitBuffer) {
-        let before = buffer.count
-        connection.transmit(into: &buffer, now: loop.now)
-        counters.bytesSent.increment(by: buffer.count - before)
-    }
-
-    func socketClosed(_ error: SocketError?) {
-        connection.transportClosed(error.map { .failed("\($0)") } ?? .endOfFile, now: loop.now)
-        service()
-    }
+    /// Has what the connection wants to send be sent at the end of the turn.
+    func setNeedsFlush() {}
+    /// Nothing comes after what is pending.
+    func closeTransport() {}
 
     private func timedOut() {
         guard !isClosed else { return }
@@ -76,14 +56,14 @@ final class ConnectionDriver: LoopWork, StreamSocketDelegate, PeerConnectionOwne
     override func run() { service() }
 
     /// Reports what happened, has pending bytes sent at the end of the turn and sets the timer.
-    private func service() {
+    final func service() {
         connection.serviced()
         while let event = connection.nextEvent() {
             report(id, event)
             if case .closed = event { return end() }
         }
         guard !isClosed else { return }
-        if connection.hasPendingTransmit { socket.setNeedsFlush() }
+        if connection.hasPendingTransmit { setNeedsFlush() }
         if let deadline = connection.deadline { timer.schedule(at: deadline) } else { timer.cancel() }
     }
 
@@ -92,8 +72,8 @@ final class ConnectionDriver: LoopWork, StreamSocketDelegate, PeerConnectionOwne
         isClosed = true
         timer.cancel()
         // What the muxer still had to say (its goodbye) goes out before the socket closes.
-        if connection.hasPendingTransmit { socket.setNeedsFlush() }
-        socket.close()
+        if connection.hasPendingTransmit { setNeedsFlush() }
+        closeTransport()
     }
 
     // MARK: Orders, on the loop

@@ -25,12 +25,15 @@ final class NodeDriver: @unchecked Sendable {
     private static let saveDelay = Duration.seconds(1)
 
     private var listeners: [StreamListener] = []
+    let quic: QUICSettings?
+    /// UDP sockets that listen, and those only dialed from.
+    var quicSockets: [QUICSocket] = []
     private var dialing: [ConnectionID: DialAttempt] = [:]
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
     private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
     private var lastRequest: UInt64 = 0
     private var isDraining = false
-    private var isStopped = false
+    private(set) var isStopped = false
     /// Where a dialer on a Unix socket comes from, which has no address of its own.
     private static let unnamed: Multiaddr = {
         guard let address = try? Multiaddr([.unix("/unnamed")]) else { preconditionFailure("a constant address") }
@@ -41,7 +44,7 @@ final class NodeDriver: @unchecked Sendable {
 
     init(
         loops: EventLoopGroup, engine: NodeEngine, resolver: Resolver, events: NodeEvents, logger: Logger,
-        persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
+        quic: QUICSettings?, persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
     ) {
         self.loops = loops
         home = loops.loops[0]
@@ -50,6 +53,7 @@ final class NodeDriver: @unchecked Sendable {
         self.resolver = AddressResolver(resolver: resolver)
         self.events = events
         self.logger = logger
+        self.quic = quic
         self.persist = persist
     }
 
@@ -69,7 +73,9 @@ final class NodeDriver: @unchecked Sendable {
     func listen(at address: Multiaddr) throws -> Multiaddr {
         guard let socketAddress = SocketAddress(address), address.isDialableStream else {
             throw MartletError(
-                .invalidArgument, "cannot listen at \(address): only /ip4|ip6/…/tcp/… and /unix/… are supported")
+                .invalidArgument,
+                "cannot listen at \(address): only /ip4|ip6/…/tcp/…, /ip4|ip6/…/udp/…/quic-v1 and /unix/… are supported"
+            )
         }
         let listener = try StreamListener.listen(loop: home, address: socketAddress) { [weak self] accepted in
             guard let self else { return accepted.close() }
@@ -113,7 +119,7 @@ final class NodeDriver: @unchecked Sendable {
         let loop = socket.loop
         let connection = factory.makeConnection(
             id, role: role, remoteAddress: address, expecting: expecting, random: .system, now: loop.now)
-        let driver = ConnectionDriver(connection: connection, socket: socket, loop: loop, counters: counters) {
+        let driver = StreamConnectionDriver(connection: connection, socket: socket, loop: loop, counters: counters) {
             [weak self] id, event in
             self?.toHome { $0.reported(id, event) }
         }
@@ -122,18 +128,18 @@ final class NodeDriver: @unchecked Sendable {
     }
 
     /// Runs `body` on the home loop: at once when called there.
-    private func toHome(_ body: @escaping @Sendable (NodeDriver) -> Void) {
+    func toHome(_ body: @escaping @Sendable (NodeDriver) -> Void) {
         if home.inLoop { body(self) } else { home.execute { body(self) } }
     }
 
-    private func started(_ driver: ConnectionDriver) {
+    func started(_ driver: ConnectionDriver) {
         drivers[driver.id] = driver
         counters.connectionsOpened.increment()
         // The swarm may have changed its mind while the connection was being made.
         if isStopped || engine.swarm.isClosing(driver.id) { order(driver) { $0.close() } }
     }
 
-    private func reported(_ id: ConnectionID, _ event: PeerConnectionEvent) {
+    func reported(_ id: ConnectionID, _ event: PeerConnectionEvent) {
         if case .closed = event {
             drivers[id] = nil
             counters.connectionsClosed.increment()
@@ -185,6 +191,7 @@ final class NodeDriver: @unchecked Sendable {
     private func dial(_ id: ConnectionID, _ address: Multiaddr, _ expecting: PeerID?) {
         guard let target = SocketAddress(address) else { return failed(id, "not an address that sockets know") }
         logger.debug("dialing", metadata: ["address": "\(address)"])
+        if address.isDialableQUIC { return dialWithQUIC(id, address, target, expecting) }
         let attempt = DialAttempt(loop: loops.next())
         dialing[id] = attempt
         attempt.start(to: target) { [weak self] result in
@@ -202,7 +209,7 @@ final class NodeDriver: @unchecked Sendable {
         }
     }
 
-    private func failed(_ id: ConnectionID, _ reason: String) {
+    func failed(_ id: ConnectionID, _ reason: String) {
         counters.dialsFailed.increment()
         engine.swarm.dialFailed(id, reason: reason, now: home.now)
         drain()
@@ -327,6 +334,8 @@ final class NodeDriver: @unchecked Sendable {
         saveTimer?.cancel()
         for listener in listeners { listener.close() }
         listeners = []
+        for socket in quicSockets { socket.loop.execute { socket.closeWhenIdle() } }
+        quicSockets = []
         for id in dialing.keys.sorted() { close(id, "the node stops") }
         for id in drivers.keys.sorted() { order(drivers[id]) { $0.close() } }
         for request in waiting.keys.sorted() {

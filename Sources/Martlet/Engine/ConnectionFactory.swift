@@ -21,7 +21,15 @@ public struct ConnectionFactory: Sendable {
         let muxer = SecureConnection(
             role: role, identity: noiseIdentity, expectedPeer: expected, configuration: configuration, budget: budget,
             random: random, now: now)
-        return PeerConnection(
+        return makeConnection(id, role: role, remoteAddress: remoteAddress, muxer: muxer, now: now)
+    }
+
+    /// A connection over a muxer that has its own way to the network.
+    func makeConnection(
+        _ id: ConnectionID, role: ConnectionRole, remoteAddress: Multiaddr, muxer: any MultiplexedConnection,
+        now: Instant
+    ) -> PeerConnection {
+        PeerConnection(
             id: id, role: role, remoteAddress: remoteAddress, muxer: muxer, sendHighWater: configuration.sendHighWater,
             local: local, settings: settings, now: now)
     }

@@ -1,5 +1,6 @@
 import MartletCore
 import MartletRuntime
+import MartletSwarm
 
 /// Which addresses a listening socket is really reachable at.
 enum ListenAddresses {
@@ -9,7 +10,7 @@ enum ListenAddresses {
             return [address]
         }
         let found = NetworkInterfaces.addresses().filter { $0.isIP4 == (ip == .v4(.any)) }
-            .compactMap { $0.with(port: port).multiaddr }
+            .compactMap { address.isDialableQUIC ? $0.with(port: port).quicMultiaddr : $0.with(port: port).multiaddr }
         return found.isEmpty ? [address] : found
     }
 }

@@ -93,7 +93,10 @@ public final class Node: Sendable {
         let events = NodeEvents()
         let driver = NodeDriver(
             loops: loops, engine: engine, resolver: Resolver(loop: loops.loops[0]), events: events,
-            logger: configuration.logger
+            logger: configuration.logger,
+            quic: configuration.usesQUIC
+                ? QUICSettings(storage.identity, configuration.quic, configuration.connection, engine.factory.budget)
+                : nil
         ) { changes in
             Task { try? await blocking.run { try storage.save(changes) } }
         }
@@ -126,8 +129,12 @@ public final class Node: Sendable {
         var bound: [Multiaddr] = []
         for address in addresses {
             do {
-                let address = try await driver.onHome { try $0.listen(at: address.withoutPeerID) }
-                bound += ListenAddresses.expanded(address)
+                let address = address.withoutPeerID
+                let actual =
+                    address.isDialableQUIC
+                    ? try await driver.listenWithQUIC(at: address)
+                    : try await driver.onHome { try $0.listen(at: address) }
+                bound += ListenAddresses.expanded(actual)
             } catch let error as MartletError {
                 throw error
             } catch {

@@ -2,6 +2,7 @@ public import Logging
 public import MartletConnection
 public import MartletCore
 public import MartletIdentity
+public import MartletQUIC
 public import MartletRPC
 public import MartletSwarm
 
@@ -32,6 +33,10 @@ public struct NodeConfiguration: Sendable {
     public var connection = ConnectionConfiguration()
     /// What peers may make the node spend on calls.
     public var rpc = RPCLimits()
+    /// Whether the node speaks QUIC. When not, it listens at no such address and dials none.
+    public var usesQUIC = true
+    /// Limits of QUIC beside those of `connection`.
+    public var quic = QUICConfiguration()
     /// Whether peers may measure throughput with the perf protocol.
     public var servesPerf = false
     public var logger: Logger

@@ -22,4 +22,11 @@ extension Multiaddr {
         let codes = withoutPeerID.protocolCodes
         return codes == [.ip4, .tcp] || codes == [.ip6, .tcp] || codes == [.ip6zone, .ip6, .tcp] || codes == [.unix]
     }
+
+    /// Whether it names a UDP port with QUIC v1, and nothing on top of it.
+    public var isDialableQUIC: Bool {
+        let codes = withoutPeerID.protocolCodes
+        return codes == [.ip4, .udp, .quicV1] || codes == [.ip6, .udp, .quicV1]
+            || codes == [.ip6zone, .ip6, .udp, .quicV1]
+    }
 }

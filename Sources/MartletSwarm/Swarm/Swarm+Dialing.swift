@@ -132,7 +132,7 @@ extension Swarm {
             resolutions[resolution] = id
             return order(.resolve(resolution, address))
         }
-        guard address.isDialableStream else {
+        guard address.isDialableStream || address.isDialableQUIC else {
             dials[id]?.race.failed(address, reason: "no transport for this kind of address", now: now)
             return
         }

@@ -1,0 +1,111 @@
+import CoreMetrics
+import Logging
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletQUIC
+import MartletRuntime
+import MartletSwarm
+
+extension NodeDriver {
+    // MARK: Listening
+
+    /// Begins to accept QUIC connections; returns the address with the port really bound.
+    func listenWithQUIC(at address: Multiaddr) async throws -> Multiaddr {
+        guard let quic else { throw MartletError(.invalidArgument, "cannot listen at \(address): QUIC is turned off") }
+        guard let socketAddress = SocketAddress(address) else {
+            throw MartletError(.invalidArgument, "cannot listen at \(address): not an address that sockets know")
+        }
+        let loop = loops.next()
+        let socket = try await loop.perform { [self] in
+            try makeSocket(loop, socketAddress, isListening: true, quic)
+        }
+        try await onHome { $0.quicSockets.append(socket) }
+        guard let bound = socket.address.quicMultiaddr else {
+            throw MartletError(.internalError, "the bound address \(socket.address) has no multiaddr")
+        }
+        return bound
+    }
+
+    private func makeSocket(
+        _ loop: EventLoop, _ address: SocketAddress, isListening: Bool, _ quic: QUICSettings
+    ) throws(SocketError) -> QUICSocket {
+        try QUICSocket(loop: loop, at: address, isListening: isListening, settings: quic, counters: counters) {
+            [weak self] socket, connection in
+            guard let self, isListening else { return socket.refuse(connection) }
+            accepted(connection, socket)
+        }
+    }
+
+    /// Asks the swarm, which lives on the home loop, whether it wants the connection.
+    private func accepted(_ connection: QUICConnection, _ socket: QUICSocket) {
+        guard let address = SocketAddress(connection.remoteAddress).quicMultiaddr else {
+            return socket.refuse(connection)
+        }
+        // Used on the socket's loop alone; the home loop only passes it on.
+        nonisolated(unsafe) let connection = connection
+        toHome { driver in
+            let id = try? driver.isStopped ? nil : driver.engine.swarm.accepted(from: address, now: driver.home.now)
+            if id == nil { driver.countRefused(address) }
+            let begin: @Sendable () -> Void = {
+                guard let id else { return socket.refuse(connection) }
+                driver.run(id, .listener, address, connection, socket)
+            }
+            if socket.loop.inLoop { begin() } else { socket.loop.execute(begin) }
+        }
+    }
+
+    // MARK: Dialing
+
+    func dialWithQUIC(_ id: ConnectionID, _ address: Multiaddr, _ target: SocketAddress, _ expecting: PeerID?) {
+        guard let quic, let remote = target.quicAddress else { return failed(id, "QUIC is turned off") }
+        let socket: QUICSocket
+        do {
+            socket = try quicSocket(for: target, quic)
+        } catch {
+            return failed(id, "\(error)")
+        }
+        socket.loop.execute { [self] in
+            do {
+                let connection = try socket.connect(to: remote, expecting: expecting)
+                run(id, .dialer, address, connection, socket)
+            } catch {
+                toHome { $0.failed(id, "\(error)") }
+            }
+        }
+    }
+
+    /// The socket to dial from: one that listens if it can reach the target, so that NATs see one port for both directions.
+    private func quicSocket(for target: SocketAddress, _ quic: QUICSettings) throws(SocketError) -> QUICSocket {
+        let found = quicSockets.first { socket in
+            guard socket.address.isIP4 == target.isIP4 else { return false }
+            return socket.address.isUnspecified || socket.address.isLoopback == target.isLoopback
+        }
+        if let found { return found }
+        let any: IPAddress = target.isIP4 ? .v4(.any) : .v6(.any)
+        let socket = try makeSocket(home, SocketAddress(any, port: 0), isListening: false, quic)
+        quicSockets.append(socket)
+        return socket
+    }
+
+    // MARK: Connections
+
+    /// Starts a connection, on its socket's loop.
+    private func run(
+        _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, _ muxer: QUICConnection, _ socket: QUICSocket
+    ) {
+        let connection = factory.makeConnection(
+            id, role: role, remoteAddress: address, muxer: muxer, now: socket.loop.now)
+        let driver = QUICConnectionDriver(connection: connection, muxer: muxer, socket: socket, counters: counters) {
+            [weak self] id, event in
+            self?.toHome { $0.reported(id, event) }
+        }
+        toHome { $0.started(driver) }
+        driver.start()
+    }
+
+    private func countRefused(_ address: Multiaddr) {
+        counters.connectionsRefused.increment()
+        logger.debug("refused a QUIC connection", metadata: ["from": "\(address)"])
+    }
+}

@@ -1,0 +1,196 @@
+import CoreMetrics
+import DequeModule
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletQUIC
+import MartletRuntime
+import MartletSwarm
+
+/// What the QUIC endpoints of a node share.
+struct QUICSettings: Sendable {
+    let identity: QUICIdentity
+    let configuration: QUICConfiguration
+    let connection: ConnectionConfiguration
+    let budget: WindowBudget
+    /// Blocks for received data.
+    let pool = BufferPool(blockSize: 256 * 1024, idleLimit: 16)
+
+    init(
+        _ identity: KeyPair, _ configuration: QUICConfiguration, _ connection: ConnectionConfiguration,
+        _ budget: WindowBudget
+    ) {
+        var random = RandomSource.system
+        self.identity = QUICIdentity(identity: identity, wallTime: .systemNow(), random: &random)
+        self.configuration = configuration
+        self.connection = connection
+        self.budget = budget
+    }
+}
+
+/// One UDP socket with its QUIC endpoint and the connections over it, all on one loop.
+final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
+    /// Batches of one connection that are sent before others have their turn.
+    private static let batchesPerTurn = 8
+    private static let roomSize = 65_000
+
+    let loop: EventLoop
+    let address: SocketAddress
+    let isListening: Bool
+    private let socket: DatagramSocket
+    private let endpoint: QUICEndpoint
+    private let counters: NodeCounters
+    /// Called on the loop for every connection that somebody else begins.
+    private let accept: @Sendable (QUICSocket, QUICConnection) -> Void
+    private let room: UnsafeMutableRawBufferPointer
+    private var drivers: [ObjectIdentifier: QUICConnectionDriver] = [:]
+    private var sending = Deque<QUICConnectionDriver>()
+    /// What the kernel had no room for.
+    private var blocked: (Bytes, DatagramBatch)?
+    private var isClosing = false
+
+    /// Opens the socket. In-loop only.
+    init(
+        loop: EventLoop, at wanted: SocketAddress, isListening: Bool, settings: QUICSettings, counters: NodeCounters,
+        accept: @escaping @Sendable (QUICSocket, QUICConnection) -> Void
+    ) throws(SocketError) {
+        var options = DatagramOptions()
+        options.joinsDatagrams = true
+        options.maximumDatagramSize = 65_535
+        options.receivesPerTurn = 16
+        options.sendBufferSize = 4 * 1024 * 1024
+        options.receiveBufferSize = 4 * 1024 * 1024
+        let bound = try DatagramSocket.bind(loop: loop, address: wanted, options: options)
+        // Only Unix sockets have no such address, and those are not asked for.
+        let local = bound.localAddress.quicAddress ?? QUICAddress(.v4(.any), port: bound.localAddress.port)
+        socket = bound
+        address = bound.localAddress
+        room = .allocate(byteCount: Self.roomSize, alignment: 64)
+        self.loop = loop
+        self.isListening = isListening
+        self.counters = counters
+        self.accept = accept
+        endpoint = QUICEndpoint(
+            identity: settings.identity, localAddress: local, configuration: settings.configuration,
+            connection: settings.connection, budget: settings.budget, pool: settings.pool, random: .system,
+            now: loop.now, wallTime: .systemNow())
+        super.init()
+        socket.delegate = self
+    }
+
+    deinit { room.deallocate() }
+
+    // MARK: Connections
+
+    func connect(to target: QUICAddress, expecting: PeerID?) throws(QUICDialError) -> QUICConnection {
+        try endpoint.connect(to: target, expecting: expecting, now: loop.now)
+    }
+
+    func add(_ driver: QUICConnectionDriver) { drivers[ObjectIdentifier(driver.muxer)] = driver }
+
+    func remove(_ driver: QUICConnectionDriver) {
+        drivers[ObjectIdentifier(driver.muxer)] = nil
+        closeIfIdle()
+    }
+
+    /// Sends a connection away that has no driver yet.
+    func refuse(_ connection: QUICConnection) {
+        connection.refuse(now: loop.now)
+        if let batch = connection.transmit(into: room, now: loop.now) { _ = send(batch) }
+        closeIfIdle()
+    }
+
+    /// Takes no new connections and closes when the last one is gone.
+    func closeWhenIdle() {
+        isClosing = true
+        closeIfIdle()
+    }
+
+    private func closeIfIdle() {
+        // What the last connection still has to say goes out first.
+        if isClosing, drivers.isEmpty { loop.atEndOfTurn(self) }
+    }
+
+    // MARK: Receiving
+
+    func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress) {
+        datagramsReceived(region, size: region.count, from: address)
+    }
+
+    func datagramsReceived(_ region: ReceivedRegion, size: Int, from address: SocketAddress) {
+        guard let from = address.quicAddress else { return }
+        counters.bytesReceived.increment(by: region.count)
+        endpoint.receive(UnsafeRawBufferPointer(region.mutableBytes), datagramSize: size, from: from, now: loop.now)
+    }
+
+    func datagramBatchEnded() {
+        while let connection = endpoint.nextAccepted() {
+            if isClosing { refuse(connection) } else { accept(self, connection) }
+        }
+        while let connection = endpoint.nextTouched() { drivers[ObjectIdentifier(connection)]?.served() }
+        while let (bytes, address) = endpoint.nextAnswer() {
+            // A full queue drops what may be lost anyway.
+            try? socket.send(bytes, to: SocketAddress(address))
+        }
+        endpoint.release()
+    }
+
+    func datagramSocketClosed(_ error: SocketError?) {
+        let reason = error.map { "\($0)" } ?? "the UDP socket was closed"
+        for driver in drivers.values.sorted(by: { $0.id < $1.id }) { driver.transportClosed(reason) }
+    }
+
+    // MARK: Sending
+
+    func setNeedsFlush(_ driver: QUICConnectionDriver) {
+        guard !driver.isSending else { return }
+        driver.isSending = true
+        sending.append(driver)
+        loop.atEndOfTurn(self)
+    }
+
+    func datagramQueueHasRoom() { loop.atEndOfTurn(self) }
+
+    override func run() {
+        if let (bytes, batch) = blocked {
+            blocked = nil
+            guard bytes.withUnsafeBytes({ send($0, batch) }) else { return }
+        }
+        // Those that come back into line wait for the next turn.
+        for _ in 0..<sending.count {
+            guard let driver = sending.popFirst() else { break }
+            driver.isSending = false
+            guard transmit(driver) else { break }
+        }
+        if isClosing, drivers.isEmpty, sending.isEmpty, blocked == nil { socket.close() }
+    }
+
+    /// Returns false when the kernel has no more room.
+    private func transmit(_ driver: QUICConnectionDriver) -> Bool {
+        var hasRoom = true
+        var count = 0
+        while hasRoom, driver.muxer.hasPendingTransmit, count < Self.batchesPerTurn,
+            let batch = driver.muxer.transmit(into: room, now: loop.now)
+        {
+            count += 1
+            hasRoom = send(batch)
+        }
+        if !driver.isClosed { driver.served() }
+        if driver.muxer.hasPendingTransmit { setNeedsFlush(driver) }
+        return hasRoom
+    }
+
+    private func send(_ batch: DatagramBatch) -> Bool {
+        send(UnsafeRawBufferPointer(rebasing: room[0..<batch.byteCount]), batch)
+    }
+
+    private func send(_ bytes: UnsafeRawBufferPointer, _ batch: DatagramBatch) -> Bool {
+        if socket.sendNow(bytes, size: batch.datagramSize, to: SocketAddress(batch.destination)) {
+            counters.bytesSent.increment(by: bytes.count)
+            return true
+        }
+        // The packets are counted as sent, so they must not be lost here.
+        blocked = (Bytes(copying: bytes), batch)
+        return false
+    }
+}

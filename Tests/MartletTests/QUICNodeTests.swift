@@ -1,0 +1,141 @@
+import Martlet
+import MartletCore
+import MartletIdentity
+import Testing
+
+/// Nodes that speak QUIC on the loopback interface.
+@Suite struct QUICNodeTests {
+    private func makePair(
+        _ place: String = "/ip4/127.0.0.1/udp/0/quic-v1",
+        _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }
+    ) async throws -> NodePair {
+        let address = try Multiaddr(place)
+        return try await NodePair { configuration in
+            configuration.listenAddresses = [address]
+            configure(&configuration)
+        }
+    }
+
+    private func serveEcho(_ node: Node) {
+        node.handle("/echo/1") { stream in
+            while let bytes = try await stream.read() { try await stream.write(bytes) }
+        }
+    }
+
+    @Test(arguments: ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip6/::1/udp/0/quic-v1", "/ip4/0.0.0.0/udp/0/quic-v1"])
+    func nodesConnectAndPing(_ place: String) async throws {
+        let pair = try await makePair(place)
+        try await pair.connect()
+        #expect(try await pair.a.ping(pair.b.peerID, count: 3).count == 3)
+        #expect(try await pair.a.peers().map(\.peer) == [pair.b.peerID])
+        #expect(try await pair.b.peers().map(\.peer) == [pair.a.peerID])
+        #expect(try await pair.a.peers().allSatisfy { $0.address.contains(.quicV1) })
+        await pair.stop()
+    }
+
+    @Test func anEchoOfManyMegabytesIsExact() async throws {
+        let pair = try await makePair()
+        serveEcho(pair.b)
+        try await pair.connect()
+        let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+        let total = 16 << 20
+        let writer = Task {
+            var random = RandomSource(seed: 5)
+            var sent = 0
+            while sent < total {
+                let size = min(total - sent, Int.random(in: 1...200_000, using: &random))
+                try await stream.write(Bytes((0..<size).map { UInt8(truncatingIfNeeded: (sent + $0) &* 31) }))
+                sent += size
+            }
+            try await stream.finish()
+        }
+        var received = 0
+        var isExact = true
+        while let bytes = try await stream.read() {
+            bytes.withUnsafeBytes { buffer in
+                for (index, byte) in buffer.enumerated()
+                where byte != UInt8(truncatingIfNeeded: (received + index) &* 31) { isExact = false }
+            }
+            received += bytes.count
+        }
+        try await writer.value
+        #expect(received == total)
+        #expect(isExact)
+        await pair.stop()
+    }
+
+    @Test func manyStreamsAtOnceKeepTheirBytesApart() async throws {
+        let pair = try await makePair()
+        serveEcho(pair.b)
+        try await pair.connect()
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for index in 0..<100 {
+                group.addTask {
+                    let stream = try await pair.a.openStream(to: pair.b.peerID, protocol: "/echo/1")
+                    let message = [UInt8](repeating: UInt8(index), count: 10_000 + index)
+                    try await stream.write(Bytes(message))
+                    try await stream.finish()
+                    let answer = try await stream.read(exactly: message.count)
+                    let end = try await stream.read()
+                    return answer == message && end == nil
+                }
+            }
+            for try await isExact in group { #expect(isExact) }
+        }
+        await pair.stop()
+    }
+
+    @Test func anotherPeerThanTheDialedIsRefused() async throws {
+        let pair = try await makePair()
+        let other = KeyPair.generate().peerID
+        let address = try pair.b.listenAddresses[0].withoutPeerID.encapsulating(peer: other)
+        let error = await #expect(throws: MartletError.self) { try await pair.a.connect(to: address) }
+        #expect(error?.message.contains("\(pair.b.peerID)") == true)
+        await pair.stop()
+    }
+
+    @Test func nobodyThereIsATypedError() async throws {
+        let pair = try await makePair { $0.connection.handshakeTimeout = .milliseconds(300) }
+        let address = try Multiaddr("/ip4/127.0.0.1/udp/9/quic-v1")
+        let error = await #expect(throws: MartletError.self) { try await pair.a.connect(to: address) }
+        #expect(error?.code == .dialFailed)
+        await pair.stop()
+    }
+
+    @Test func turnedOffItNeitherListensNorDials() async throws {
+        let address = try Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")
+        await #expect(throws: MartletError.self) {
+            try await Node.start { configuration in
+                configuration.listenAddresses = [address]
+                configuration.usesQUIC = false
+            }
+        }
+        let node = try await NodePair.node { $0.usesQUIC = false }
+        let error = await #expect(throws: MartletError.self) {
+            try await node.connect(to: try Multiaddr("/ip4/127.0.0.1/udp/9/quic-v1"))
+        }
+        #expect(error?.message.contains("turned off") == true)
+        await node.stop()
+    }
+
+    @Test func bothTransportsOfANodeAreRaced() async throws {
+        let both = [try Multiaddr("/ip4/127.0.0.1/tcp/0"), try Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")]
+        let pair = try await NodePair { $0.listenAddresses = both }
+        #expect(pair.b.listenAddresses.count == 2)
+        let peer = try await pair.a.connect(to: pair.b.peerID, at: pair.b.listenAddresses)
+        #expect(peer == pair.b.peerID)
+        #expect(try await pair.a.ping(pair.b.peerID).count == 1)
+        await pair.stop()
+    }
+
+    @Test func aNodeThatStopsIsMissedAtOnce() async throws {
+        let pair = try await makePair()
+        try await pair.connect()
+        let events = pair.a.subscribeToEvents()
+        await pair.b.stop()
+        for await event in events {
+            if case .disconnected(let peer, _) = event, peer == pair.b.peerID { break }
+        }
+        await pair.a.stop()
+    }
+}
