@@ -21,7 +21,7 @@ async def read_some(stream, limit):
         return await stream.read(limit)
     except StreamEOF:
         # A reset that arrives while a read waits is raised as an end of file; the stream underneath knows better.
-        if stream.muxed_stream.reset_received:
+        if getattr(stream.muxed_stream, "reset_received", False):
             raise StreamReset() from None
         return b""
 
@@ -211,7 +211,7 @@ async def connected_peer(host, name):
 
 async def listen(options):
     set_network(options)
-    host = new_host(listen_addrs=[Multiaddr(options.listen)])
+    host = new_host(listen_addrs=[Multiaddr(options.listen)], enable_quic="/quic-v1" in options.listen)
     async with host.run(listen_addrs=[Multiaddr(options.listen)]):
         Listener(host)
         addresses = [str(each) for each in host.get_transport_addrs()]
@@ -232,7 +232,7 @@ async def listen(options):
 async def dial(options):
     """The verdict as (fields, error): trio wraps what happens inside of a nursery in an exception group."""
     set_network(options)
-    host = new_host()
+    host = new_host(enable_quic="/quic-v1" in options.address)
     host.set_stream_handler("/ipfs/bitswap/1.2.0", read_to_end)
     async with host.run(listen_addrs=[]):
         info = info_from_p2p_addr(Multiaddr(options.address))
