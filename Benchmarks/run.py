@@ -302,17 +302,18 @@ def bench_rpc(options):
 
 
 def counted(serve, client, mode):
-    """What one run allocates: (calls, bytes) of the server and of the client."""
+    """What one run allocates, (calls, bytes) of the server and of the client, and what the client printed."""
     files = [Path(scratch.name) / "server.count", Path(scratch.name) / "client.count"]
     variables = [{**os.environ, "LD_PRELOAD": counter(), "MALLOC_COUNT_FILE": str(file)} for file in files]
     command = [MARTLET, "bench", "serve", "--listen", LISTEN, *serve]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables[0])
     address = next_line(server, "Martlet").strip()
     command = [MARTLET, "bench", mode, address, *client, "--json"]
-    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE, env=variables[1])
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE, env=variables[1])
     server.terminate()
     server.wait(10)
-    return [tuple(int(number) for number in file.read_text().split()) for file in files]
+    counts = [tuple(int(number) for number in file.read_text().split()) for file in files]
+    return counts, json.loads(answer.stdout.strip().splitlines()[-1])
 
 
 def counter():
@@ -327,18 +328,20 @@ def counter():
 def bench_allocations(options):
     """Allocations of a message: the slope between a short run and a long one, so that what the start costs falls out."""
     print("\n| allocations | server, calls | bytes | client, calls | bytes |\n|---|---|---|---|---|")
+    small = ["--size", "128", "--inflight"]
+    large = ["--size", "262144", "--reply", "0", "--inflight", "16"]
     rows = [
-        ("128 bytes there and back", "ping", "--count", 2_000, 22_000, ["--size", "128"], 1),
-        ("16 KiB there and back", "ping", "--count", 2_000, 12_000, ["--size", "16384"], 1),
-        ("one stream, a MiB", "stream", "--bytes", 64 << 20, 576 << 20, [], 1 << 20),
+        ("128 bytes there and back", "ping", "--count", 2_000, 22_000, ["--size", "128"], "count", 1),
+        ("16 KiB there and back", "ping", "--count", 2_000, 12_000, ["--size", "16384"], "count", 1),
+        ("one stream, a MiB", "stream", "--bytes", 64 << 20, 576 << 20, [], "bytes", 1 << 20),
+        ("a call of 128 bytes, one at a time", "rpc", "--seconds", 1, 3, [*small, "1"], "calls", 1),
+        ("a call of 128 bytes, 64 at a time", "rpc", "--seconds", 1, 3, [*small, "64"], "calls", 1),
+        ("a call of 256 KiB", "rpc", "--seconds", 1, 3, large, "calls", 1),
     ]
-    for title, mode, flag, few, many, more, unit in rows:
-        short, long = (counted([], [flag, str(count), *more], mode) for count in (few, many))
-        slopes = [
-            (after - before) * unit / (many - few)
-            for ends in zip(short, long)
-            for before, after in zip(*ends)
-        ]
+    for title, mode, flag, few, many, more, field, unit in rows:
+        (short, before), (long, after) = (counted([], [flag, str(count), *more], mode) for count in (few, many))
+        done = (after[field] - before[field]) / unit
+        slopes = [(last - first) / done for ends in zip(short, long) for first, last in zip(*ends)]
         print("| " + " | ".join([title, *(f"{slope:,.2f}" for slope in slopes)]) + " |")
 
 
