@@ -7,17 +7,23 @@ from harness import Listener, dial, held, network_with
 
 MEBIBYTE = 1 << 20
 
-# Left out beside what ../README.md says: the echo of 64 MiB with py-libp2p, which takes minutes over QUIC.
+# What does not work yet, and nobody knows why. Over TCP all of it does.
+FAILING = {
+    ("dials", "p2pd", "reset-by-dialer"): "Martlet sees a reset by the peer",
+    ("dials", "pylibp2p", "echo"): "64 MiB end in a reset by the peer after a minute; 1 MiB comes back whole",
+    ("is dialed", "pylibp2p", "echo"): "64 MiB were not tried; 1 MiB comes back whole",
+    ("is dialed", "pylibp2p", "half-close"): "py-libp2p sees its stream reset",
+}
 COMMON = ["handshake", "identify", "ping"]
 NAMED = ["echo", "streams", "reset-by-listener", "reset-by-dialer"]
 DIALED_BY_MARTLET = {
-    "p2pd": COMMON + ["echo", "streams", "reset-by-listener", "half-close-identify"],
-    "pylibp2p": COMMON + ["streams", "reset-by-listener", "reset-by-dialer", "half-close-identify", "half-close"],
+    "p2pd": COMMON + NAMED + ["half-close-identify"],
+    "pylibp2p": COMMON + NAMED + ["half-close-identify", "half-close"],
     "lattica": COMMON + ["half-close-identify", "lattica-unary"],
 }
 DIALING_MARTLET = {
     "p2pd": COMMON + NAMED,
-    "pylibp2p": COMMON + ["streams", "reset-by-listener", "reset-by-dialer"],
+    "pylibp2p": COMMON + NAMED + ["half-close"],
     "lattica": COMMON + ["echo", "half-close", "streams"],
 }
 OPTIONS = {
@@ -49,11 +55,17 @@ def quic_listeners():
         program.finish()
 
 
-def cases(table):
-    return [pytest.param(peer, scenario, id=f"{peer}-{scenario}") for peer in table for scenario in table[peer]]
+def cases(table, direction):
+    found = []
+    for peer in table:
+        for scenario in table[peer]:
+            reason = FAILING.get((direction, peer, scenario))
+            marks = [pytest.mark.xfail(reason=reason, run=False)] if reason else []
+            found.append(pytest.param(peer, scenario, id=f"{peer}-{scenario}", marks=marks))
+    return found
 
 
-@pytest.mark.parametrize("peer, scenario", cases(DIALED_BY_MARTLET))
+@pytest.mark.parametrize("peer, scenario", cases(DIALED_BY_MARTLET, "dials"))
 def test_martlet_dials_over_quic(quic_listeners, martlet, peer, scenario):
     target = quic_listeners(peer, network_with(None))
     assert "/quic-v1/" in target.address
@@ -65,7 +77,7 @@ def test_martlet_dials_over_quic(quic_listeners, martlet, peer, scenario):
         assert "/quic-v1" in verdict["observed_addr"]
 
 
-@pytest.mark.parametrize("peer, scenario", cases(DIALING_MARTLET))
+@pytest.mark.parametrize("peer, scenario", cases(DIALING_MARTLET, "is dialed"))
 def test_martlet_is_dialed_over_quic(quic_listeners, martlet, peer, scenario):
     target = quic_listeners(martlet, network_with(peer))
     held(dial(peer, target.address, scenario, **OPTIONS.get(scenario, {})))
