@@ -78,6 +78,10 @@ let package = Package(
         layer(
             "MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection", protobuf, deque],
             protos: ["identify", "peer_store"]),
+        layer(
+            "MartletReachability",
+            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", protobuf, deque],
+            protos: ["autonat_v2", "circuit", "dcutr", "voucher"]),
         layer("MartletRPC", ["MartletCore", "MartletIdentity", deque]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
         layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),
@@ -86,7 +90,7 @@ let package = Package(
             "Martlet",
             [
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletQUIC", "MartletSwarm", "MartletStorage",
-                "MartletContent", "MartletRPC", "MartletRuntime", logging, metrics, deque,
+                "MartletReachability", "MartletContent", "MartletRPC", "MartletRuntime", logging, metrics, deque,
             ]),
         layer(
             "MartletSimulation",
@@ -110,6 +114,9 @@ let package = Package(
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
+        tests(
+            "MartletReachability",
+            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletTestSupport", protobuf]),
         tests("MartletRPC", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
         tests("MartletStorage", ["MartletCore", "TemporaryFiles"]),
         tests(

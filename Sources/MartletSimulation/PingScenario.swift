@@ -198,6 +198,7 @@ private final class PingRun: @unchecked Sendable {
             log.begin("identified", simulation.now, node.index)
             log.field("peer", Int(other))
             log.endLine()
+        case .pathChanged: break
         case .disconnected(let peer, let reason):
             guard let other = indices[peer] else { return }
             peers[node.index].removeAll { $0 == other }

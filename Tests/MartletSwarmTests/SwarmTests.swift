@@ -62,6 +62,9 @@ extension [SwarmOrder] {
     var connectedPeers: [PeerID] {
         compactMap { if case .event(.connected(let peer, _, _)) = $0 { peer } else { nil } }
     }
+    var pathChanges: [(connection: ConnectionID, path: PathKind)] {
+        compactMap { if case .event(.pathChanged(_, let id, let path)) = $0 { (id, path) } else { nil } }
+    }
     var disconnectedPeers: [PeerID] {
         compactMap { if case .event(.disconnected(let peer, _)) = $0 { peer } else { nil } }
     }
@@ -250,4 +253,38 @@ private let somewhere = "/ip4/127.0.0.1/tcp/4001"
     let orders = harness.orders()
     #expect(orders.completions[request] == .failure(.cancelled))
     #expect(orders.closed == [dial.id])
+}
+
+// MARK: Paths
+
+private let throughRelay = "/ip4/11.7.0.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit"
+
+@Test(arguments: [
+    (throughRelay, PathKind.relayed), ("/ip4/11.7.0.2/tcp/4001", .direct),
+    ("/ip4/100.64.0.9/udp/4001/quic-v1", .direct),
+    ("/ip4/192.168.1.9/tcp/4001", .lan), ("/ip6/fe80::1/tcp/4001", .lan), ("/unix/run/a", .lan),
+    ("/dns4/example.com/tcp/4001", .direct),
+])
+func theKindOfAPathIsReadFromTheAddress(address: String, path: PathKind) throws {
+    #expect(try PathKind(to: Multiaddr(address)) == path)
+}
+
+@Test func aDirectConnectionTakesOverFromARelayedOneAndBack() throws {
+    let harness = SwarmHarness()
+    let peer = key(2)
+    let relayed = try harness.inbound(peer, from: throughRelay)
+    #expect(harness.orders().pathChanges.isEmpty)
+    let direct = try harness.inbound(peer, from: "/ip4/11.7.0.2/tcp/4001")
+    let orders = harness.orders()
+    #expect(orders.retired == [relayed])
+    #expect(orders.pathChanges.map(\.connection) == [direct])
+    #expect(orders.pathChanges.map(\.path) == [.direct])
+    #expect(harness.swarm.connection(to: peer.peerID) == direct)
+
+    harness.swarm.connection(direct, reports: .closed(.closedLocally), now: harness.now)
+    #expect(harness.orders().pathChanges.map(\.connection) == [relayed])
+    harness.swarm.connection(relayed, reports: .closed(.closedLocally), now: harness.now)
+    let last = harness.orders()
+    #expect(last.pathChanges.isEmpty)
+    #expect(last.disconnectedPeers == [peer.peerID])
 }

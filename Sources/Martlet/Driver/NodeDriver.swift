@@ -248,6 +248,9 @@ final class NodeDriver: @unchecked Sendable {
             events.send(.connected(peer, address: address, isOutbound: role == .dialer))
         case .identified(let peer, let info):
             events.send(.identified(peer, agent: info.agentVersion, protocols: info.protocols ?? []))
+        case .pathChanged(let peer, _, let path):
+            logger.info("path changed", metadata: ["peer": "\(peer)", "path": "\(path.rawValue)"])
+            events.send(.pathChanged(peer, path))
         case .disconnected(let peer, let reason):
             logger.info("peer disconnected", metadata: ["peer": "\(peer)", "reason": "\(reason)"])
             events.send(.disconnected(peer, reason: "\(reason)"))
@@ -318,7 +321,8 @@ final class NodeDriver: @unchecked Sendable {
             PeerStatus(
                 peer: info.peer, address: info.remoteAddress, isOutbound: info.role == .dialer,
                 roundTrip: info.roundTrip, roundTripAge: info.roundTripAt.map { now - $0 },
-                connectedFor: now - info.establishedAt, agent: info.agentVersion, protocols: info.protocols)
+                connectedFor: now - info.establishedAt, agent: info.agentVersion, protocols: info.protocols,
+                path: info.path)
         }
     }
 

@@ -1,5 +1,6 @@
 public import MartletCore
 public import MartletIdentity
+public import MartletSwarm
 
 /// What happens to a node's peers.
 public enum NodeEvent: Sendable {
@@ -7,6 +8,8 @@ public enum NodeEvent: Sendable {
     case connected(PeerID, address: Multiaddr, isOutbound: Bool)
     /// A peer told who it is: its software and the protocols it speaks.
     case identified(PeerID, agent: String?, protocols: [String])
+    /// Another connection to a peer than before is used from now on: the kind of path it takes.
+    case pathChanged(PeerID, PathKind)
     /// The last connection to a peer is gone, for the reason given.
     case disconnected(PeerID, reason: String)
 }
@@ -22,4 +25,6 @@ public struct PeerStatus: Sendable {
     public let connectedFor: Duration
     public let agent: String?
     public let protocols: [String]
+    /// Whether the connection is relayed, direct or within the local network.
+    public let path: PathKind
 }

@@ -62,16 +62,23 @@ extension Swarm {
             peers.add(addresses: [connection.remoteAddress.withoutPeerID], of: peer, keeping: isKept)
         }
         resolveDuplicates(of: peer)
+        noteBestConnection(to: peer)
         if let dial = connection.dial { finish(dial, with: peer, now: now) }
         if let dial = dialByPeer[peer] { finish(dial, with: peer, now: now) }
         trim(now: now)
     }
 
     /// Two nodes that dial each other at once get two connections. Both keep the one that the smaller peer id dialed, and
-    /// let the other go when it is idle; of several dialed by this node, the oldest stays.
+    /// let the other go when it is idle; of several dialed by this node, the oldest stays. A relayed connection beside one
+    /// that is not goes in any case.
     private func resolveDuplicates(of peer: PeerID) {
-        let ids = (byPeer[peer] ?? []).filter {
+        var ids = (byPeer[peer] ?? []).filter {
             connections[$0]?.closing == nil && connections[$0]?.isRetiring == false
+        }
+        let relayed = ids.filter { connections[$0]?.path == .relayed }
+        if relayed.count < ids.count {
+            for id in relayed { retire(id) }
+            ids.removeAll { relayed.contains($0) }
         }
         guard ids.count > 1 else { return }
         let preferred: ConnectionRole = local.peerID < peer ? .dialer : .listener
@@ -113,6 +120,7 @@ extension Swarm {
         guard let peer = connection.peer, var ids = byPeer[peer], let index = ids.firstIndex(of: id) else { return }
         ids.remove(at: index)
         byPeer[peer] = ids.isEmpty ? nil : ids
+        noteBestConnection(to: peer)
         if ids.isEmpty {
             order(.event(.disconnected(peer, reason: reason)))
             keptPeerLost(peer, now: now)

@@ -19,6 +19,8 @@ public final class Swarm {
 
     var connections: [ConnectionID: Connection] = [:]
     var byPeer: [PeerID: [ConnectionID]] = [:]
+    /// The connection to use for each peer, as it was last told.
+    var bestByPeer: [PeerID: ConnectionID] = [:]
     var pendingInbound = 0
     var inboundByAddress: [Multiaddr: Int] = [:]
     var protected: Set<PeerID> = []
@@ -45,6 +47,8 @@ public final class Swarm {
         var isBusy = false
         var isRetiring = false
         var closing: String?
+
+        var path: PathKind { PathKind(to: remoteAddress) }
     }
 
     public init(
@@ -81,11 +85,30 @@ public final class Swarm {
 
     // MARK: What is there
 
-    /// The connection to use for `peer`: the oldest that is not on its way out.
+    /// The connection to use for `peer`: of those on the best kind of path the oldest that is not on its way out.
     public func connection(to peer: PeerID) -> ConnectionID? {
-        let ids = byPeer[peer] ?? []
-        return ids.first { connections[$0]?.isRetiring == false && connections[$0]?.closing == nil }
-            ?? ids.first { connections[$0]?.closing == nil }
+        var best: (id: ConnectionID, connection: Connection)?
+        for id in byPeer[peer] ?? [] {
+            guard let connection = connections[id], connection.closing == nil else { continue }
+            guard let old = best?.connection else {
+                best = (id, connection)
+                continue
+            }
+            let isBetter =
+                old.isRetiring == connection.isRetiring ? old.path < connection.path : old.isRetiring
+            if isBetter { best = (id, connection) }
+        }
+        return best?.id
+    }
+
+    /// Tells when another connection than before is the one to use for a peer that stays connected.
+    func noteBestConnection(to peer: PeerID) {
+        let best = connection(to: peer)
+        let old = bestByPeer[peer]
+        guard best != old else { return }
+        bestByPeer[peer] = best
+        guard old != nil, let best, let path = connections[best]?.path else { return }
+        order(.event(.pathChanged(peer, best, path)))
     }
 
     public var connectedPeers: [PeerID] { byPeer.keys.sorted() }
@@ -100,7 +123,7 @@ public final class Swarm {
                 id: id, peer: peer, role: connection.role, remoteAddress: connection.remoteAddress,
                 establishedAt: establishedAt, roundTrip: connection.roundTrip?.time,
                 roundTripAt: connection.roundTrip?.at, agentVersion: known?.agentVersion,
-                protocols: known?.protocols ?? [], isRetiring: connection.isRetiring)
+                protocols: known?.protocols ?? [], isRetiring: connection.isRetiring, path: connection.path)
         }
     }
 
@@ -153,6 +176,7 @@ public final class Swarm {
         guard connections[id] != nil, connections[id]?.closing == nil else { return }
         connections[id]?.closing = reason
         order(.close(id, reason))
+        if let peer = connections[id]?.peer { noteBestConnection(to: peer) }
     }
 
     func makeConnectionID() -> ConnectionID {

@@ -38,6 +38,8 @@ public enum SwarmEvent: Sendable {
     case connected(PeerID, address: Multiaddr, role: ConnectionRole)
     /// A peer said who it is.
     case identified(PeerID, IdentifyInfo)
+    /// Of the connections to a peer, another one is now the one to use; what runs on the old one is best moved there.
+    case pathChanged(PeerID, ConnectionID, PathKind)
     /// The last connection to a peer is gone.
     case disconnected(PeerID, reason: ConnectionCloseReason)
 }
@@ -55,4 +57,5 @@ public struct ConnectionInfo: Sendable {
     public let agentVersion: String?
     public let protocols: [String]
     public let isRetiring: Bool
+    public let path: PathKind
 }

@@ -96,6 +96,7 @@ struct NodeCommand: AsyncParsableCommand {
         var address: String?
         var direction: String?
         var agent: String?
+        var path: String?
         var reason: String?
     }
 
@@ -123,6 +124,8 @@ struct NodeCommand: AsyncParsableCommand {
                         direction: isOutbound ? "outbound" : "inbound"))
             case .identified(let peer, let agent, _):
                 Output.json(Line(event: "identified", peer: "\(peer)", agent: agent))
+            case .pathChanged(let peer, let path):
+                Output.json(Line(event: "path_changed", peer: "\(peer)", path: path.rawValue))
             case .disconnected(let peer, let reason):
                 Output.json(Line(event: "disconnected", peer: "\(peer)", reason: reason))
             }
