@@ -1,12 +1,10 @@
-import DequeModule
 import Synchronization
 
 /// Lets so many in at a time; the rest wait in the order in which they came.
 final class LatticaGate: Sendable {
     private struct State {
         var free: Int
-        var waiting: Deque<(number: UInt64, continuation: UnsafeContinuation<Void, any Error>)> = []
-        var lastNumber: UInt64 = 0
+        var line = WaitingLine<Void>()
     }
 
     private let state: Mutex<State>
@@ -22,8 +20,7 @@ final class LatticaGate: Sendable {
                 state.free -= 1
                 return nil
             }
-            state.lastNumber += 1
-            return state.lastNumber
+            return state.line.takeNumber()
         }
         guard let number else { return }
         try await withTaskCancellationHandler {
@@ -33,7 +30,7 @@ final class LatticaGate: Sendable {
                         state.free -= 1
                         return true
                     }
-                    state.waiting.append((number, continuation))
+                    state.line.join(number, (), continuation)
                     return false
                 }
                 if isInside { return continuation.resume() }
@@ -46,16 +43,12 @@ final class LatticaGate: Sendable {
     }
 
     private func giveUp(_ number: UInt64) {
-        let continuation = state.withLock { state -> UnsafeContinuation<Void, any Error>? in
-            guard let index = state.waiting.firstIndex(where: { $0.number == number }) else { return nil }
-            return state.waiting.remove(at: index).continuation
-        }
-        continuation?.resume(throwing: CancellationError())
+        state.withLock { $0.line.remove(number) }?.resume(throwing: CancellationError())
     }
 
     func leave() {
         let next = state.withLock { state in
-            let next = state.waiting.popFirst()
+            let next = state.line.popFirst()
             if next == nil { state.free += 1 }
             return next
         }

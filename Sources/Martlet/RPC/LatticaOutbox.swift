@@ -8,17 +8,10 @@ import Synchronization
 /// One task writes them, so that no frame is cut by the cancellation of the handler it came from. Handlers wait, in order,
 /// while more than a limit is queued: so a slow reader slows them.
 final class LatticaOutbox: Sendable {
-    private struct Waiting {
-        let number: UInt64
-        let frame: LatticaStreamFrame
-        let continuation: UnsafeContinuation<Void, any Error>
-    }
-
     private struct State {
         var frames: Deque<LatticaStreamFrame> = []
         var byteCount = 0
-        var waiting: Deque<Waiting> = []
-        var lastNumber: UInt64 = 0
+        var line = WaitingLine<LatticaStreamFrame>()
         var writer: UnsafeContinuation<LatticaStreamFrame?, Never>?
         var isFinished = false
         var failure: (any Error)?
@@ -43,16 +36,15 @@ final class LatticaOutbox: Sendable {
         try Task.checkCancellation()
         let number: UInt64? = try state.withLock { state in
             if let failure = state.failure { throw failure }
-            if state.waiting.isEmpty, state.byteCount <= limit { return nil }
-            state.lastNumber += 1
-            return state.lastNumber
+            if state.line.isEmpty, state.byteCount <= limit { return nil }
+            return state.line.takeNumber()
         }
         guard let number else { return append(frame) }
         try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { continuation in
                 let failure: (any Error)? = state.withLock { state in
                     if let failure = state.failure { return failure }
-                    state.waiting.append(Waiting(number: number, frame: frame, continuation: continuation))
+                    state.line.join(number, frame, continuation)
                     return nil
                 }
                 if let failure { return continuation.resume(throwing: failure) }
@@ -66,11 +58,7 @@ final class LatticaOutbox: Sendable {
     }
 
     private func giveUp(_ number: UInt64) {
-        let continuation = state.withLock { state -> UnsafeContinuation<Void, any Error>? in
-            guard let index = state.waiting.firstIndex(where: { $0.number == number }) else { return nil }
-            return state.waiting.remove(at: index).continuation
-        }
-        continuation?.resume(throwing: CancellationError())
+        state.withLock { $0.line.remove(number) }?.resume(throwing: CancellationError())
     }
 
     /// Queues a frame at once: the few that end a call.
@@ -90,9 +78,9 @@ final class LatticaOutbox: Sendable {
     /// Lets in who waits, as far as there is room.
     private func admit() {
         while true {
-            let admitted = state.withLock { state in state.byteCount <= limit ? state.waiting.popFirst() : nil }
+            let admitted = state.withLock { state in state.byteCount <= limit ? state.line.popFirst() : nil }
             guard let admitted else { return }
-            append(admitted.frame)
+            append(admitted.item)
             admitted.continuation.resume()
         }
     }
@@ -108,16 +96,16 @@ final class LatticaOutbox: Sendable {
 
     /// Nothing is sent any more; everybody who waits is told why.
     func fail(_ error: any Error) {
-        let (writer, waiting) = state.withLock { state in
+        var (writer, line) = state.withLock { state in
             if state.failure == nil { state.failure = error }
             defer {
                 state.frames = []
-                state.waiting = []
+                state.line = WaitingLine()
             }
-            return (state.writer.take(), state.waiting)
+            return (state.writer.take(), state.line)
         }
         writer?.resume(returning: nil)
-        for one in waiting { one.continuation.resume(throwing: error) }
+        while let one = line.popFirst() { one.continuation.resume(throwing: error) }
     }
 
     /// Why sending ended, if not by `finish`.
