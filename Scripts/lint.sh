@@ -23,7 +23,7 @@ if found=$(grep -nE '^[[:space:]]*(@[A-Za-z_]+[[:space:]]+)*((public|package|int
 fi
 
 # Machines take bytes, time and randomness as arguments: the event loop is known to the runtime and the node's driver only.
-sans_io=$(git ls-files --cached --others --exclude-standard -- 'Sources/Martlet'{Core,Identity,Connection,Swarm,Simulation}'/*.swift')
+sans_io=$(git ls-files --cached --others --exclude-standard -- 'Sources/Martlet'{Core,Identity,Connection,Swarm,Reachability,Simulation}'/*.swift')
 if found=$(grep -nE '^[[:space:]]*((public|package|internal|private)[[:space:]]+)?import[[:space:]]+(MartletRuntime|CLibuv|Dispatch)' $sans_io /dev/null); then
     echo "$found" >&2
     complain "protocol machines know no event loop"
