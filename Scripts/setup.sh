@@ -4,6 +4,7 @@
 #   Scripts/setup.sh              what building and testing needs
 #   Scripts/setup.sh --demo       and what `make demo` needs
 #   Scripts/setup.sh --interop    and the libp2p peers that Interop/ and Benchmarks/ run against
+#   Scripts/setup.sh --natlab     and what the networks of Interop/natlab are made with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,8 @@ quic_version=1.11
 demo_packages=(python3 python3-pip)
 # gcc and libgmp: one of py-libp2p's parts comes as source only.
 interop_packages=(python3 python3-venv python3-dev gcc libgmp-dev iproute2 util-linux iperf3)
+# The package of miniupnpd that is its program alone: no service is started.
+natlab_packages=(python3 gcc libc6-dev iproute2 util-linux nftables miniupnpd-nftables)
 
 say() { echo "setup: $*" >&2; }
 fail() {
@@ -30,6 +33,7 @@ for option in "$@"; do
             packages+=("${interop_packages[@]}")
             interop=yes
             ;;
+        --natlab) packages+=("${natlab_packages[@]}") ;;
         *) fail "unknown option $option" ;;
     esac
 done
@@ -81,6 +85,8 @@ if command -v dpkg-query >/dev/null; then
             iproute2) command -v ip >/dev/null && continue ;;
             util-linux) command -v unshare >/dev/null && continue ;;
             iperf3) command -v iperf3 >/dev/null && continue ;;
+            nftables) command -v nft >/dev/null && continue ;;
+            miniupnpd-nftables) command -v miniupnpd >/dev/null && continue ;;
         esac
         is_installed "$package" || missing+=("$package")
     done

@@ -1,0 +1,1 @@
+"""Networks with NATs of every kind, made of network namespaces on one machine (see ../README.md)."""
