@@ -11,6 +11,8 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     let loop: EventLoop
     /// Confined to the loop, like the timer.
     let connection: PeerConnection
+    /// The listening socket whose port the connection uses at this end, if it does, as it is bound.
+    let listener: Multiaddr?
     private var timer: LoopTimer!
     /// Called on the loop for every event of the connection.
     private let report: @Sendable (ConnectionID, PeerConnectionEvent) -> Void
@@ -18,11 +20,12 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     let counters: NodeCounters
 
     init(
-        connection: PeerConnection, loop: EventLoop, counters: NodeCounters,
+        connection: PeerConnection, listener: Multiaddr? = nil, loop: EventLoop, counters: NodeCounters,
         report: @escaping @Sendable (ConnectionID, PeerConnectionEvent) -> Void
     ) {
         id = connection.id
         self.connection = connection
+        self.listener = listener
         self.loop = loop
         self.counters = counters
         self.report = report

@@ -24,7 +24,7 @@ final class NodeDriver: @unchecked Sendable {
     private var isSavePlanned = false
     private static let saveDelay = Duration.seconds(1)
 
-    private var listeners: [StreamListener] = []
+    private(set) var listeners: [StreamListener] = []
     let quic: QUICSettings?
     /// UDP sockets that listen, and those only dialed from.
     var quicSockets: [QUICSocket] = []
@@ -77,9 +77,10 @@ final class NodeDriver: @unchecked Sendable {
                 "cannot listen at \(address): only /ip4|ip6/…/tcp/…, /ip4|ip6/…/udp/…/quic-v1 and /unix/… are supported"
             )
         }
+        let index = listeners.count
         let listener = try StreamListener.listen(loop: home, address: socketAddress) { [weak self] accepted in
-            guard let self else { return accepted.close() }
-            accept(accepted)
+            guard let self, index < listeners.count else { return accepted.close() }
+            accept(accepted, listeners[index].boundAddress.multiaddr)
         }
         listeners.append(listener)
         guard let bound = listener.boundAddress.multiaddr else {
@@ -88,7 +89,7 @@ final class NodeDriver: @unchecked Sendable {
         return bound
     }
 
-    private func accept(_ accepted: AcceptedDescriptor) {
+    private func accept(_ accepted: AcceptedDescriptor, _ listener: Multiaddr?) {
         guard !isStopped else { return accepted.close() }
         let address = accepted.remoteAddress.multiaddr ?? Self.unnamed
         do {
@@ -97,7 +98,7 @@ final class NodeDriver: @unchecked Sendable {
             let start: @Sendable () -> Void = { [self] in
                 do {
                     let socket = try StreamSocket(loop: loop, descriptor: accepted.descriptor)
-                    run(id, .listener, address, expecting: nil, socket)
+                    run(id, .listener, address, expecting: nil, socket, listener)
                 } catch {
                     toHome { $0.reported(id, .closed(.transportFailed("\(error)"))) }
                 }
@@ -114,13 +115,15 @@ final class NodeDriver: @unchecked Sendable {
 
     /// Starts a connection over a socket, on the socket's loop.
     private func run(
-        _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, expecting: PeerID?, _ socket: StreamSocket
+        _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, expecting: PeerID?, _ socket: StreamSocket,
+        _ listener: Multiaddr?
     ) {
         let loop = socket.loop
         let connection = factory.makeConnection(
             id, role: role, remoteAddress: address, expecting: expecting, random: .system, now: loop.now)
-        let driver = StreamConnectionDriver(connection: connection, socket: socket, loop: loop, counters: counters) {
-            [weak self] id, event in
+        let driver = StreamConnectionDriver(
+            connection: connection, socket: socket, listener: listener, loop: loop, counters: counters
+        ) { [weak self] id, event in
             self?.toHome { $0.reported(id, event) }
         }
         toHome { $0.started(driver) }
@@ -140,6 +143,7 @@ final class NodeDriver: @unchecked Sendable {
     }
 
     func reported(_ id: ConnectionID, _ event: PeerConnectionEvent) {
+        noteObserved(id, event)
         if case .closed = event {
             drivers[id] = nil
             counters.connectionsClosed.increment()
@@ -199,7 +203,7 @@ final class NodeDriver: @unchecked Sendable {
             switch result {
             case .success(let socket):
                 toHome { $0.dialing[id] = nil }
-                run(id, .dialer, address, expecting: expecting, socket)
+                run(id, .dialer, address, expecting: expecting, socket, nil)
             case .failure(let error):
                 toHome { driver in
                     guard driver.dialing.removeValue(forKey: id) != nil else { return }

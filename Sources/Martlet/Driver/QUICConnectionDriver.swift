@@ -17,7 +17,10 @@ final class QUICConnectionDriver: ConnectionDriver, @unchecked Sendable {
     ) {
         self.muxer = muxer
         self.socket = socket
-        super.init(connection: connection, loop: socket.loop, counters: counters, report: report)
+        super.init(
+            connection: connection, listener: socket.isListening ? socket.address.quicMultiaddr : nil,
+            loop: socket.loop,
+            counters: counters, report: report)
         socket.add(self)
     }
 

@@ -9,11 +9,12 @@ final class StreamConnectionDriver: ConnectionDriver, StreamSocketDelegate, @unc
     private let socket: StreamSocket
 
     init(
-        connection: PeerConnection, socket: StreamSocket, loop: EventLoop, counters: NodeCounters,
+        connection: PeerConnection, socket: StreamSocket, listener: Multiaddr?, loop: EventLoop,
+        counters: NodeCounters,
         report: @escaping @Sendable (ConnectionID, PeerConnectionEvent) -> Void
     ) {
         self.socket = socket
-        super.init(connection: connection, loop: loop, counters: counters, report: report)
+        super.init(connection: connection, listener: listener, loop: loop, counters: counters, report: report)
         socket.delegate = self
     }
 

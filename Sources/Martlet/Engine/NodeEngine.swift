@@ -1,6 +1,7 @@
 public import MartletConnection
 public import MartletCore
 public import MartletIdentity
+public import MartletReachability
 public import MartletSwarm
 
 /// A node without its I/O: every machine of a node, composed. The libuv driver and the simulator both run this.
@@ -29,6 +30,9 @@ public final class NodeEngine {
     public let local: LocalPeer
     public let swarm: Swarm
     public let factory: ConnectionFactory
+    /// Where peers see this node's sockets.
+    public var observed = ObservedAddresses()
+    public private(set) var announced = AnnouncedAddresses()
 
     /// - Parameter wallTime: what the wall clock shows at `now`. It also numbers the signed peer records, which must grow
     ///   from run to run.
@@ -47,6 +51,13 @@ public final class NodeEngine {
             configuration: configuration.connection, settings: configuration.streams,
             budget: WindowBudget(limit: configuration.windowBudget))
         registerBuiltIns(servesPerf: configuration.servesPerf)
+    }
+
+    /// Changes what the node says of where it can be reached; peers are told when that makes a difference. Whoever knows
+    /// addresses (listeners, relays, AutoNAT) sets its own part.
+    public func announce(_ change: (inout AnnouncedAddresses) -> Void) {
+        change(&announced)
+        swarm.setListenAddresses(announced.addresses)
     }
 
     private func registerBuiltIns(servesPerf: Bool) {

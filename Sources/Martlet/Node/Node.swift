@@ -4,6 +4,7 @@ import MartletConnection
 import MartletContent
 public import MartletCore
 public import MartletIdentity
+import MartletReachability
 import MartletRuntime
 import MartletStorage
 import MartletSwarm
@@ -118,7 +119,8 @@ public final class Node: Sendable {
         // A Unix path takes the rest of an address, so nothing can follow it.
         listenAddresses = bound.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
         try await driver.onHome { driver in
-            driver.engine.swarm.setListenAddresses(bound)
+            driver.noteLocalAddresses()
+            driver.engine.announce { $0.listening = bound }
             driver.start(keeping: configuration.peers)
         }
         // What earlier runs shared is served again.

@@ -6,11 +6,6 @@ import Testing
 
 private let listener = multiaddr("/ip4/0.0.0.0/udp/4001/quic-v1")
 
-private func multiaddr(_ text: String) -> Multiaddr {
-    guard let address = try? Multiaddr(text) else { preconditionFailure("\(text) is no multiaddr") }
-    return address
-}
-
 /// Observations over one socket, in seconds from the start.
 private struct Scene {
     var addresses = ObservedAddresses()

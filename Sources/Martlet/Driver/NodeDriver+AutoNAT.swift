@@ -1,0 +1,40 @@
+import MartletConnection
+import MartletCore
+import MartletReachability
+import MartletRuntime
+import MartletSwarm
+
+extension NodeDriver {
+    /// The listening sockets as they are bound, by which observed addresses name them.
+    var boundListeners: [Multiaddr] {
+        listeners.compactMap(\.boundAddress.multiaddr)
+            + quicSockets.filter(\.isListening).compactMap(\.address.quicMultiaddr)
+    }
+
+    /// Looks at which addresses this machine has now.
+    func noteLocalAddresses() {
+        let addresses = Set(NetworkInterfaces.addresses().compactMap { $0.ipAddress?.unmapped })
+        let old = engine.observed.localAddresses
+        guard addresses != old else { return }
+        if old.isEmpty {
+            engine.observed.localAddresses = addresses
+        } else {
+            engine.observed.networkChanged(localAddresses: addresses)
+        }
+    }
+
+    /// Takes in what a peer says of where it sees us, or that it is gone.
+    func noteObserved(_ id: ConnectionID, _ event: PeerConnectionEvent) {
+        switch event {
+        case .identified(let info, _):
+            guard let address = info.observedAddress, let driver = driver(of: id), let listener = driver.listener else {
+                return
+            }
+            engine.observed.observed(
+                address, at: listener, by: driver.connection.remoteAddress, over: id,
+                isOutbound: driver.connection.role == .dialer, now: home.now)
+        case .closed: engine.observed.connectionClosed(id, now: home.now)
+        case .established, .identifyFailed, .roundTrip, .usage: break
+        }
+    }
+}
