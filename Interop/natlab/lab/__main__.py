@@ -1,7 +1,7 @@
 import importlib
 import sys
 
-COMMANDS = {"link": "shaped"}
+COMMANDS = {"classify": "classify", "link": "shaped", "punch": "punch"}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""
