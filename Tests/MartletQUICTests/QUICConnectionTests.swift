@@ -120,6 +120,37 @@ import Testing
         _ = try pair.dialer.connection.openStream(now: pair.now)
     }
 
+    @Test func peerThatHasAnsweredAndReadsNoMoreHasNotBrokenTheStream() throws {
+        // As Go nodes do when they close a stream: finish, and ask for no more.
+        let pair = try QUICHarness.established()
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        pair.dialer.connection.send([1, 2, 3], on: id)
+        pair.settle()
+        pair.listener.connection.send([4, 5], on: id)
+        pair.listener.connection.finish(id)
+        pair.settle()
+        try #require(pair.listener.connection as? QUICConnection).stopReading(id)
+        pair.settle()
+        #expect(pair.dialer[id].received == [4, 5])
+        #expect(pair.dialer[id].isFinished && pair.dialer[id].isClosed && !pair.dialer[id].isReset)
+        #expect(pair.dialer.connection.streamCount == 0)
+        #expect(pair.dialer.misplaced.isEmpty)
+    }
+
+    @Test func peerThatReadsNoMoreBreaksAStreamThatIsBeingSent() throws {
+        let pair = try QUICHarness.established()
+        pair.listener.consumesAtOnce = false
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        pair.dialer.connection.send(Bytes(MuxerCompliance.pattern(2_000_000, seed: 5)), on: id)
+        pair.settle()
+        pair.listener.connection.finish(id)
+        pair.settle()
+        try #require(pair.listener.connection as? QUICConnection).stopReading(id)
+        pair.settle()
+        #expect(pair.dialer[id].isFinished && pair.dialer[id].isReset)
+        #expect(pair.dialer.connection.streamCount == 0)
+    }
+
     // MARK: Liveness
 
     @Test func quietConnectionStays() throws {

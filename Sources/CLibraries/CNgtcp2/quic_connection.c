@@ -464,6 +464,8 @@ void mq_reset_stream(mq_connection *c, int64_t stream, uint64_t code) {
     ngtcp2_conn_shutdown_stream(c->connection, 0, stream, code);
 }
 
+void mq_stop_reading(mq_connection *c, int64_t stream) { ngtcp2_conn_shutdown_stream_read(c->connection, 0, stream, 0); }
+
 void mq_extend_stream(mq_connection *c, int64_t stream, uint64_t count) {
     ngtcp2_conn_extend_max_stream_offset(c->connection, stream, count);
 }

@@ -175,18 +175,27 @@ extension QUICConnection {
         breakOff(stream)
     }
 
-    /// Both sides have acknowledged the end, so the library forgets the stream.
+    /// Both directions have ended, so the library forgets the stream.
     func closedByLibrary(_ id: Int64) {
         guard let stream = streams.removeValue(forKey: id) else { return }
         if lastStream === stream { lastStream = nil }
         if !stream.isForgotten {
-            let isWhole = stream.hasReceivedEnd && stream.hasSentEnd
+            // A peer that has said everything and then reads no more (STOP_SENDING) is done with the stream. It has broken it
+            // only if something was still to be sent.
+            let isWhole = stream.hasReceivedEnd && stream.queue.unsentCount == 0
             push(isWhole ? .streamClosed(stream.streamID) : .streamReset(stream.streamID))
             forget(stream)
         }
         // The peer may open one in its place: its streams have the lowest bit of the side that opens them.
         let isOurs = (id & 1 == 0) == (role == .dialer)
         if !isOurs, let handle { mq_extend_streams(handle, 1) }
+    }
+
+    /// Asks the peer to send no more. The other direction goes on.
+    func stopReading(_ id: StreamID) {
+        guard let handle, let stream = live(id) else { return }
+        mayTransmit = true
+        mq_stop_reading(handle, stream.id)
     }
 
     public func consumed(_ count: Int, on id: StreamID, now: Instant) {

@@ -158,6 +158,7 @@ mq_end mq_peer_end(mq_connection *connection, uint64_t *code);
 /// Returns the stream, or -1 when the peer allows no more at the moment, or -2 on any other failure.
 int64_t mq_open_stream(mq_connection *connection);
 void mq_reset_stream(mq_connection *connection, int64_t stream, uint64_t code);
+void mq_stop_reading(mq_connection *connection, int64_t stream);
 void mq_extend_stream(mq_connection *connection, int64_t stream, uint64_t count);
 void mq_extend_connection(mq_connection *connection, uint64_t count);
 void mq_extend_streams(mq_connection *connection, size_t count);
