@@ -1,11 +1,11 @@
 # Short names for what one does with Martlet. Every target installs by itself what it needs and lacks.
-#   make build | test | demo | interop | bench | fuzz | lint | ci | clean
+#   make build | test | demo | interop | natlab | bench | fuzz | lint | ci | clean
 
 SWIFT_BUILD := swift build $(SWIFT_FLAGS)
 RELEASE := -c release --static-swift-stdlib
 SECONDS_PER_TARGET ?= 20
 
-.PHONY: build test demo interop bench fuzz lint format ci clean setup
+.PHONY: build test demo interop natlab bench fuzz lint format ci clean setup
 
 build: setup
 	$(SWIFT_BUILD) $(RELEASE) --product martlet
@@ -19,9 +19,18 @@ demo: build
 	Scripts/demo.sh
 
 # Against rust-libp2p (Lattica), go-libp2p (p2pd) and py-libp2p, in both directions.
-interop: setup
-	Scripts/setup.sh --interop
+# Then behind NATs of every kind, in namespaces: a selection of what `natlab` does.
+interop: build
+	Scripts/setup.sh --interop --natlab
 	Interop/run.sh
+	Interop/natlab/test.sh
+
+# Every pair of NATs: what is possible, and which path Martlet gets. Needs root; half an hour.
+natlab: build
+	Scripts/setup.sh --interop --natlab
+	Interop/natlab/natlab.sh classify
+	Interop/natlab/natlab.sh punch
+	Interop/natlab/run.sh
 
 bench: build
 	Scripts/setup.sh --interop

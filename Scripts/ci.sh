@@ -42,12 +42,12 @@ unit_tests() {
     skipped=$((skipped + $(grep -cE '(Test|Suite) .* skipped' "$logs/test" || true)))
 }
 
-interop() {
-    Interop/run.sh 2>&1 | tee "$logs/interop"
+# pytest NAME SCRIPT: pytest's closing line looks like: 82 passed in 78.94s
+pytest() {
+    "$2" 2>&1 | tee "$logs/$1"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
-    # pytest's closing line looks like: 82 passed in 78.94s
     local count
-    count=$(tail -n 5 "$logs/interop" | sed -nE 's/^([^0-9]*)([0-9]+) passed.*/\2/p' | tail -n 1)
+    count=$(tail -n 5 "$logs/$1" | sed -nE 's/^([^0-9]*)([0-9]+) passed.*/\2/p' | tail -n 1)
     passed=$((passed + ${count:-0}))
 }
 
@@ -64,17 +64,19 @@ fuzz() {
     passed=$((passed + ${count:-0}))
 }
 
-step "set-up" Scripts/setup.sh --interop
+step "set-up" Scripts/setup.sh --interop --natlab
 step "lint" Scripts/lint.sh
 step "build, warnings are errors" swift build --build-tests
 step "tests" unit_tests
 step "release build" swift build -c release --static-swift-stdlib --product martlet
 step "release binary" check_binary
 step "examples" examples
-step "interop" interop
+step "interop" pytest interop Interop/run.sh
+step "behind NATs" pytest natlab Interop/natlab/test.sh
 step "fuzz" fuzz
 
 echo "== all of it: $SECONDS s"
 grep 'Test run with' "$logs/test" | tail -n 1
 tail -n 1 "$logs/interop"
+tail -n 1 "$logs/natlab"
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 DIRECTORY = "/run/netns"
 CLONE_NEWNET = 0x40000000
@@ -62,6 +63,16 @@ class Namespace:
 
     def nft(self, rules):
         self._fed(["nft", "-f", "-"], rules)
+
+    def settle(self, seconds=5):
+        """Waits until all devices are up: they come up a little after they are told to, and drop what is sent before."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            listed = self.run("ip", "-oneline", "link", "show", check=True).stdout
+            if not any(word in listed for word in ("state DOWN", "NO-CARRIER", "state LOWERLAYERDOWN")):
+                return
+            time.sleep(0.005)
+        raise RuntimeError(f"{self.name}: devices do not come up: {listed}")
 
     def _fed(self, command, text):
         done = subprocess.run(self.command(*command), input=text, text=True, capture_output=True)

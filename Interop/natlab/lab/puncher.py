@@ -115,7 +115,7 @@ class TCPEnd:
     def __init__(self, site, server):
         first = site.host.socket(socket.SOCK_STREAM, reuse=True)
         self.site, self.local = site, first.getsockname()
-        if error := connect(first, server.getsockname()):
+        if error := connect(first, server.getsockname(), 3.0):
             raise OSError(error)
         accepted, self.external = accept(server)
         self.kept = [first, accepted]

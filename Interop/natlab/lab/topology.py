@@ -92,6 +92,7 @@ class Lab:
         host.ip("link set dev wan up", f"address add {addresses[0]}/24 dev wan", f"address add 2600:7:{number}::1/64 dev wan nodad",
                 *[f"address add {address}/32 dev wan" for address in addresses[1:]],
                 f"route add default via 11.7.{number}.254", f"route add ::/0 via 2600:7:{number}::fe")
+        host.settle()
         return host
 
     def _line(self, router, number):
@@ -134,6 +135,8 @@ class Lab:
         else:
             made = self._behind(name, kind, number, router, wan, hosts, link)
         self.sites.append(made)
+        for namespace in (router, *made.hosts, self.internet, *([self._carrier] if self._carrier else [])):
+            namespace.settle()
         return made
 
     def _behind(self, name, kind, number, router, wan, hosts, link):

@@ -1,0 +1,60 @@
+"""Martlet: `martlet relay` on the relay, `martlet node --relay` on the target, `martlet ping --until direct` on the dialer."""
+
+import os
+import pathlib
+import time
+
+from .system import ROOT, Outcome, System
+
+BINARY = pathlib.Path(os.environ.get("MARTLET", ROOT / ".build" / "release" / "martlet"))
+
+
+class Martlet(System):
+    name = "martlet"
+
+    @staticmethod
+    def missing():
+        return None if BINARY.exists() else f"there is no {BINARY}: run make build"
+
+    def command(self, name, *words):
+        return [BINARY, *words, "--data-dir", self.folder / f"{name}.data", "--json"]
+
+    def options(self, option, addresses):
+        return [word for address in addresses for word in (option, address)]
+
+    def start_relay(self, addresses=("11.7.1.1",), name="relay"):
+        """Its full addresses, the preferred first. A second start has the same identity and so the same addresses."""
+        listen = [each for address in addresses for each in self.listen_addresses(address)]
+        relay = self.program(self.lab.relay, self.command(name, "relay", *self.options("--listen", listen)), name)
+        relay.wait_for("ready", 20)
+        return relay, [said["address"] for said in relay.heard if said.get("event") == "listening"]
+
+    def start_node(self, site, relays, name="target", host=None, words=()):
+        """A node with a reservation at the relays, and its peer id."""
+        node = self.program(host or site.host, self.command(
+            name, "node", *self.options("--listen", self.listen_addresses()), *self.options("--relay", relays), *words), name)
+        return node, node.wait_for("ready", 20)["peer"]
+
+    def reach(self, dialer, target, seconds):
+        _, relays = self.start_relay()
+        _, peer = self.start_node(target, relays[:1])
+        return self.ping(dialer, f"{relays[0]}/p2p-circuit/p2p/{peer}", seconds)
+
+    def ping(self, dialer, address, seconds, name="dialer"):
+        began = time.monotonic()
+        dialing = self.program(dialer.host, self.command(name, "ping", address, "--until", "direct", "--timeout", seconds), name)
+        outcome, relayed_at = Outcome(), None
+        while line := dialing.next(began + seconds + 20):
+            at, said = line
+            if "error" in said:
+                outcome.error = said["error"].get("message")
+            if outcome.first_answer_ms is None and "rtt_us" in said:
+                outcome.first_answer_ms = round((at - began) * 1000)
+            if "path" in said:
+                outcome.path = said["path"]
+                outcome.transport = said.get("transport", outcome.transport)
+                relayed_at = relayed_at or (at if said["path"] == "relayed" else None)
+                if said["path"] != "relayed" and relayed_at and outcome.upgrade_ms is None:
+                    outcome.upgrade_ms = round((at - relayed_at) * 1000)
+            outcome.answers = outcome.path is not None
+        return outcome

@@ -1,0 +1,133 @@
+"""What the runner of pairs asks of a system: a relay, a node that waits behind its NAT, and one that reaches it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import queue
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+PEERS = ROOT / "Interop" / "natlab" / "peers"
+PYTHON = ROOT / "Interop" / ".venv" / "bin" / "python"
+
+
+class Failed(Exception):
+    """A program did not do what it was started for."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    path: str = None  # direct, lan, relayed; None: not reached at all
+    transport: str = None
+    first_answer_ms: int = None  # from the start of the dialing program, over whatever path
+    upgrade_ms: int = None  # from the first answer over the relay to the direct path
+    answers: bool = False  # whether calls are answered at the end
+    error: str = None
+    logs: str = None  # the folder with what the programs said
+
+
+class Program:
+    """A program in a namespace that says JSON lines; what else it says goes to a file."""
+
+    def __init__(self, namespace, command, log, environment=None):
+        self.log = pathlib.Path(log)
+        self._errors = open(self.log, "ab")
+        self._process = namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
+                                        env=os.environ | (environment or {}))
+        self._lines = queue.Queue()
+        self.heard = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self._process.stdout:
+            now = time.monotonic()
+            try:
+                self._lines.put((now, json.loads(line)))
+            except ValueError:
+                self._errors.write(line.encode())
+        self._lines.put(None)
+
+    def next(self, deadline):
+        """(time, object), or None at the end of the output or when `deadline` has passed."""
+        try:
+            line = self._lines.get(timeout=max(0.001, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+        if line is None:
+            self._lines.put(None)
+            return None
+        self.heard.append(line[1])
+        return line
+
+    def wait_for(self, event, seconds):
+        deadline = time.monotonic() + seconds
+        while line := self.next(deadline):
+            if line[1].get("event") == event:
+                return line[1]
+        raise Failed(f"{self.log.stem} said no {event!r} within {seconds} s; it said {self.heard[-1:] or self.said()[-300:]}")
+
+    def said(self):
+        return self.log.read_text(errors="replace")
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def is_running(self):
+        return self._process.poll() is None
+
+    def end(self):
+        """Ends it as a terminal would, then by force. The exit status."""
+        if self.is_running():
+            self._process.terminate()
+        try:
+            return self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+
+class System:
+    """One run: `with System(lab, transports) as system: system.start(...)`."""
+
+    name = "system"
+
+    def __init__(self, lab, transports):
+        self.lab, self.transports = lab, transports
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"natlab-{self.name}-"))
+        self.programs = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for program in reversed(self.programs):
+            program.kill()
+
+    def forget_logs(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def program(self, namespace, command, name, environment=None):
+        made = Program(namespace, command, self.folder / f"{name}.log", environment)
+        self.programs.append(made)
+        return made
+
+    def listen_addresses(self, host="0.0.0.0", port=4001):
+        ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
+        return [ways[transport] for transport in self.transports]
+
+    def reach(self, dialer, target, seconds):
+        """The relay, the target, then the dialer: what came of it. May raise Failed."""
+        raise NotImplementedError

@@ -1,0 +1,15 @@
+"""go-libp2p's daemon as a circuit relay: p2pd_relay.py MULTIADDR…; prints its addresses, then serves until standard input ends."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "peers"))
+
+import common
+from p2pd_control import Daemon
+
+if __name__ == "__main__":
+    options = ["-relay=true", "-relayService=true", "-forceReachabilityPublic"]
+    with Daemon(",".join(sys.argv[1:]), options) as daemon:
+        common.say(event="ready", peer=daemon.peer, addrs=[f"{each}/p2p/{daemon.peer}" for each in daemon.addresses])
+        sys.stdin.read()
