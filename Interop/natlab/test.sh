@@ -16,4 +16,4 @@ unable() {
 [ $? != 75 ] || unable "the lab cannot be built here, see above"
 [ -z "${CI:-}" ] || command -v miniupnpd >/dev/null || unable "there is no miniupnpd: run Scripts/setup.sh --natlab"
 
-exec ./enter.sh ../.venv/bin/python -m pytest -p no:cacheprovider -rs -q tests "$@" </dev/null
+exec ./enter.sh ../.venv/bin/python -m pytest -p no:cacheprovider -rs -q --rootdir . -o testpaths=tests "$@" </dev/null
