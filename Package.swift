@@ -109,15 +109,15 @@ let package = Package(
             name: "interop-node", dependencies: ["Martlet", "MartletCore", "MartletIdentity", arguments],
             path: "Interop/Node", swiftSettings: settings),
 
-        tests("MartletCore", []),
-        tests("MartletIdentity", ["MartletCore"]),
-        tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
+        tests("MartletCore", ["TestVectors"]),
+        tests("MartletIdentity", ["MartletCore", "TestVectors"]),
+        tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport", "TestVectors"]),
         tests("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletTestSupport"]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
         tests(
             "MartletReachability",
             ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletTestSupport", protobuf]),
-        tests("MartletRPC", ["MartletCore", "MartletIdentity", "MartletTestSupport"]),
+        tests("MartletRPC", ["MartletCore", "MartletIdentity", "MartletTestSupport", "TestVectors"]),
         tests("MartletStorage", ["MartletCore", "TemporaryFiles"]),
         tests(
             "MartletContent",
@@ -132,6 +132,8 @@ let package = Package(
         tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
         .testTarget(
             name: "MartletCLITests", dependencies: ["martlet-cli", "MartletCore"], swiftSettings: settings),
+        .target(
+            name: "TestVectors", dependencies: ["MartletCore"], path: "Tests/TestVectors", swiftSettings: settings),
         .target(name: "TemporaryFiles", path: "Tests/TemporaryFiles", swiftSettings: settings),
         .target(
             name: "MartletTestSupport", dependencies: ["MartletCore", "MartletConnection"],

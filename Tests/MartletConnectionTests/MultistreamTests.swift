@@ -1,5 +1,6 @@
 import MartletCore
 import MartletTestSupport
+import TestVectors
 import Testing
 
 @testable import MartletConnection

@@ -1,6 +1,7 @@
 import MartletCore
 import MartletIdentity
 import MartletTestSupport
+import TestVectors
 import Testing
 
 @testable @_spi(Fuzzing) import MartletConnection

@@ -1,4 +1,5 @@
 import MartletCore
+import TestVectors
 import Testing
 
 @testable import MartletIdentity

@@ -255,7 +255,7 @@ import Testing
 
     @Test(.enabled(if: SmallFileSystem.isPossible)) func aReadOnlyFileSystemIsNamed() throws {
         let disk = SmallFileSystem(byteCount: 1 << 20)
-        disk.makeReadOnly()
+        disk.setReadOnly(true)
         let error = #expect(throws: StorageError.self) { try StorageEnvironment(directory: disk.path) }
         #expect(error?.code == .readOnly)
         #expect(error?.path.hasPrefix(disk.path) == true)

@@ -1,6 +1,7 @@
 import MartletCore
 import MartletRPC
 import MartletTestSupport
+import TestVectors
 import Testing
 
 // Lengths and integers as bincode 2's documentation has them (configuration "standard").
@@ -51,10 +52,10 @@ func integersOfMoreThan64BitsAreRefused(mark: UInt8) {
 
 @Test func anAnnouncedLengthThatIsNotThereIsRefusedBeforeAnythingIsAllocated() {
     var reader = BincodeReader([253, 0, 0, 0, 0, 0, 0, 1, 0, 1, 2, 3])
-    let error = Lattica.failure { () throws(DecodingError) in try reader.readBytes(limit: .max, field: "data") }
+    let error = failure { () throws(DecodingError) in try reader.readBytes(limit: .max, field: "data") }
     #expect(error == .truncated(needed: 1 << 48, remaining: 3))
     var whole = BincodeReader([253, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF])
-    let limited = Lattica.failure { () throws(DecodingError) in try whole.readBytes(limit: 1000, field: "data") }
+    let limited = failure { () throws(DecodingError) in try whole.readBytes(limit: 1000, field: "data") }
     #expect(limited == .tooLong(field: "data", length: .max, limit: 1000))
 }
 

@@ -1,6 +1,7 @@
 import MartletCore
 import MartletRPC
 import MartletTestSupport
+import TestVectors
 import Testing
 
 extension LatticaStreamServer {
@@ -159,7 +160,7 @@ private let argument = RPCMessage([1, 2, 3])
     var server = LatticaStreamServer()
     let request = Lattica.wire([.request(id: "a", method: "S.m", data: RPCMessage())])
     try server.received(request)
-    let error = Lattica.failure { () throws(LatticaError) in try server.received(request) }
+    let error = failure { () throws(LatticaError) in try server.received(request) }
     #expect(error == .duplicateCall(id: "a"))
 }
 
@@ -171,7 +172,7 @@ private let argument = RPCMessage([1, 2, 3])
     // more is not.
     for header in [[0x01, 0x00, 0x10, 0x01], [0xFF, 0xFF, 0xFF, 0xFF]] as [[UInt8]] {
         var server = LatticaStreamServer()
-        let error = Lattica.failure { () throws(LatticaError) in try server.received(Bytes(header)) }
+        let error = failure { () throws(LatticaError) in try server.received(Bytes(header)) }
         guard case .frameTooLong(_, (16 << 20) + 4096) = error else {
             Issue.record("\(String(describing: error))")
             continue
@@ -328,7 +329,7 @@ private let argument = RPCMessage([1, 2, 3])
     LatticaStreamFrame.request(id: "a", method: "S.m", data: RPCMessage()), .cancel(id: "a"),
 ]) func framesThatOnlyClientsSendEndTheStream(frame: LatticaStreamFrame) {
     var client = LatticaStreamClient()
-    let error = Lattica.failure { () throws(LatticaError) in try client.received(Lattica.wire([frame])) }
+    let error = failure { () throws(LatticaError) in try client.received(Lattica.wire([frame])) }
     guard case .unexpected = error else {
         Issue.record("\(String(describing: error))")
         return
@@ -349,7 +350,7 @@ private let argument = RPCMessage([1, 2, 3])
 
 @Test func aFrameBeyondTheLimitEndsACallersStreamToo() {
     var client = LatticaStreamClient()
-    let error = Lattica.failure { () throws(LatticaError) in try client.received([0x01, 0x00, 0x10, 0x01]) }
+    let error = failure { () throws(LatticaError) in try client.received([0x01, 0x00, 0x10, 0x01]) }
     #expect(error == .frameTooLong(length: (16 << 20) + 4097, limit: (16 << 20) + 4096))
     #expect(client.bufferedByteCount == 0)
 }

@@ -1,6 +1,7 @@
 import MartletCore
 import MartletRPC
 import MartletTestSupport
+import TestVectors
 import Testing
 
 // As they were captured between two Lattica nodes: tag, id, method or nothing, payload, no compression.
@@ -30,11 +31,11 @@ private let decoded: [([UInt8], LatticaMessage)] = [
     #expect(try LatticaMessage(decoding: RPCMessage(Bytes(head + [1, 0]))) == decoded[1].1)
     for compression in LatticaCompression.allCases where compression != .none {
         let message = RPCMessage(Bytes(head + [1, compression.rawValue]))
-        let failure = Lattica.failure { () throws(LatticaError) in try LatticaMessage(decoding: message) }
+        let failure = failure { () throws(LatticaError) in try LatticaMessage(decoding: message) }
         #expect(failure == .compressed(compression))
     }
     let unknown = RPCMessage(Bytes(head + [1, 5]))
-    guard case .malformed = Lattica.failure(of: { () throws(LatticaError) in try LatticaMessage(decoding: unknown) })
+    guard case .malformed = failure(of: { () throws(LatticaError) in try LatticaMessage(decoding: unknown) })
     else {
         Issue.record("an unknown compression was taken")
         return
@@ -73,17 +74,17 @@ private func feed(_ message: RPCMessage, _ size: Int, _ body: (Bytes) throws -> 
 @Test func messagesOfTheWrongSideAndMessagesCutShortAreRefused() throws {
     var client = LatticaUnaryClient()
     try client.received(Bytes(request))
-    #expect(Lattica.failure { () throws(LatticaError) in try client.finished() } == .unexpected("a request"))
+    #expect(failure { () throws(LatticaError) in try client.finished() } == .unexpected("a request"))
     var server = LatticaUnaryServer()
     server.received(Bytes(response))
-    #expect(Lattica.failure { () throws(LatticaError) in try server.finished() } == .unexpected("an answer"))
+    #expect(failure { () throws(LatticaError) in try server.finished() } == .unexpected("an answer"))
     var cut = LatticaUnaryServer()
     cut.received(Bytes(request.dropLast(3)))
     #expect(
-        Lattica.failure { () throws(LatticaError) in try cut.finished() }
+        failure { () throws(LatticaError) in try cut.finished() }
             == .ended(afterByteCount: request.count - 3))
     var nothing = LatticaUnaryClient()
-    #expect(Lattica.failure { () throws(LatticaError) in try nothing.finished() } == .ended(afterByteCount: 0))
+    #expect(failure { () throws(LatticaError) in try nothing.finished() } == .ended(afterByteCount: 0))
 }
 
 @Test func anArgumentBeyondTheLimitIsNotKeptAndItsSenderIsTold() throws {
@@ -115,7 +116,7 @@ private func feed(_ message: RPCMessage, _ size: Int, _ body: (Bytes) throws -> 
     limits.messageSize = 10_000
     limits.errorTextSize = 100
     var client = LatticaUnaryClient(limits: limits)
-    let error = Lattica.failure { () throws(LatticaError) in
+    let error = failure { () throws(LatticaError) in
         for _ in 0..<100 { try client.received(Lattica.pattern(1000)) }
     }
     #expect(error == .messageTooLong(limit: 10_000))

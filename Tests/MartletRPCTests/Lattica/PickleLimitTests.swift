@@ -1,11 +1,12 @@
 import MartletCore
 import MartletRPC
+import TestVectors
 import Testing
 
 private func refusal(_ bytes: [UInt8], _ change: (inout PickleLimits) -> Void = { _ in }) -> PickleError? {
     var limits = PickleLimits()
     change(&limits)
-    return Lattica.failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes), limits: limits) }
+    return failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes), limits: limits) }
 }
 
 private func name(_ error: PickleError?) -> String? {
@@ -20,7 +21,7 @@ private func name(_ error: PickleError?) -> String? {
     #expect(name(refusal(nested(101))) == "depth")
     #expect(name(refusal(nested(400_000))) == "depth")
     let value = (0..<100).reduce(PickleValue.list([])) { inner, _ in [inner] }
-    let error = Lattica.failure { () throws(PickleError) in try value.pickled() }
+    let error = failure { () throws(PickleError) in try value.pickled() }
     #expect(name(error) == "depth")
 }
 
@@ -75,11 +76,11 @@ private func name(_ error: PickleError?) -> String? {
     }
     #expect(name(refusal([0x4E, 0x2E]) { $0.byteCount = 1 }) == "byteCount")
     let long = PickleValue.longInt(PickleInteger(littleEndian: [UInt8](repeating: 0x5A, count: 257)))
-    #expect(name(Lattica.failure { () throws(PickleError) in try long.pickled() }) == "integerByteCount")
+    #expect(name(failure { () throws(PickleError) in try long.pickled() }) == "integerByteCount")
     var limits = PickleLimits()
     limits.byteCount = 100
     let text = PickleValue.string(String(repeating: "x", count: 100))
-    #expect(name(Lattica.failure { () throws(PickleError) in try text.pickled(limits: limits) }) == "byteCount")
+    #expect(name(failure { () throws(PickleError) in try text.pickled(limits: limits) }) == "byteCount")
 }
 
 @Test func announcedLengthsThatAreNotThereAreRefused() {

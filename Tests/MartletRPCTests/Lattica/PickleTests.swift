@@ -1,6 +1,7 @@
 import MartletCore
 import MartletRPC
 import MartletTestSupport
+import TestVectors
 import Testing
 
 /// What the vectors of CPython stand for, by name.
@@ -35,19 +36,19 @@ private let expected: [String: PickleValue] = [
 ]
 
 @Test func picklesOfCPythonInEveryProtocolReadAsTheirValues() throws {
-    let vectors = try Lattica.vectors("pickles.tsv")
+    let vectors = try vectors("pickles.tsv")
     #expect(vectors.count > 150)
     for vector in vectors {
         let value = try #require(expected[vector[0]], "no value for \(vector[0])")
-        let read = try PickleValue(pickled: Lattica.hex(vector[2]))
+        let read = try PickleValue(pickled: Bytes(hex(vector[2])))
         #expect(read == value, "\(vector[0]) of protocol \(vector[1])")
     }
 }
 
 @Test func picklesCutShortAnywhereAreRefused() throws {
-    for vector in try Lattica.vectors("pickles.tsv") where vector[0] != "list-1500" {
+    for vector in try vectors("pickles.tsv") where vector[0] != "list-1500" {
         let value = try #require(expected[vector[0]])
-        try DecoderVerifier.verifyMessage(Lattica.hex(vector[2]).array, expecting: value) {
+        try DecoderVerifier.verifyMessage(hex(vector[2]), expecting: value) {
             try PickleValue(pickled: Bytes($0))
         }
     }
@@ -68,17 +69,18 @@ private let expected: [String: PickleValue] = [
     ]
     #expect(
         try value.pickled()
-            == Lattica.hex(
-                "80047d288c01615d284b014afeffffff4a701101008a0600000000000147"
-                    + "3ff800000000000065" + "8c0162284e884301018c02c3bc74752e"))
+            == Bytes(
+                hex(
+                    "80047d288c01615d284b014afeffffff4a701101008a0600000000000147"
+                        + "3ff800000000000065" + "8c0162284e884301018c02c3bc74752e")))
     #expect(
-        try PickleValue.longInt(PickleInteger(UInt64.max)).pickled() == Lattica.hex("80048a09ffffffffffffffff002e"))
+        try PickleValue.longInt(PickleInteger(UInt64.max)).pickled() == Bytes(hex("80048a09ffffffffffffffff002e")))
 }
 
 @Test func everythingThatMakesAnObjectIsRefusedByNameAndPlace() throws {
-    for vector in try Lattica.vectors("pickles-refused.tsv") {
-        let bytes = try Lattica.hex(vector[3])
-        let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
+    for vector in try vectors("pickles-refused.tsv") {
+        let bytes = try Bytes(hex(vector[3]))
+        let error = failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
         guard case .refusedOpcode(let name, let opcode, let position) = error else {
             Issue.record("\(vector[0]): \(String(describing: error))")
             continue
@@ -95,7 +97,7 @@ private let expected: [String: PickleValue] = [
         0x80, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8B, 0x8C, 0x8D, 0x8E, 0x94, 0x95,
     ])
     for opcode in UInt8.min...UInt8.max where !understood.contains(opcode) {
-        let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: [0x80, 4, opcode, 0x2E]) }
+        let error = failure { () throws(PickleError) in try PickleValue(pickled: [0x80, 4, opcode, 0x2E]) }
         guard case .refusedOpcode(_, opcode, 2) = error else {
             Issue.record("\(opcode): \(String(describing: error))")
             continue
@@ -111,8 +113,8 @@ private let expected: [String: PickleValue] = [
     "8004950b000000000000005d9468008594613068012e", "8004950d000000000000007d948c016c945d94680061732e",
 ])
 func aValueThatContainsItselfIsRefused(text: String) throws {
-    let bytes = try Lattica.hex(text)
-    let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
+    let bytes = try Bytes(hex(text))
+    let error = failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
     guard case .selfReference = error else {
         Issue.record("\(String(describing: error))")
         return
@@ -135,7 +137,7 @@ func aValueThatContainsItselfIsRefused(text: String) throws {
         [0x4B, 1, 0x28, 0x85],
     ] as [[UInt8]])
 func opcodesThatDoNotFindTheirValuesAreRefused(bytes: [UInt8]) {
-    let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes + [0x2E])) }
+    let error = failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes + [0x2E])) }
     guard case .badStack = error else {
         Issue.record("\(String(describing: error))")
         return
@@ -148,18 +150,18 @@ func opcodesThatDoNotFindTheirValuesAreRefused(bytes: [UInt8]) {
         [0x7D, 0x5D, 0x4E, 0x73, 0x2E], [0x7D, 0x5D, 0x85, 0x4E, 0x73, 0x2E],
         [0x7D, 0x4B, 1, 0x4E, 0x73, 0x4B, 1, 0x4E, 0x73, 0x2E],
     ] as [[UInt8]] {
-        let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes)) }
+        let error = failure { () throws(PickleError) in try PickleValue(pickled: Bytes(bytes)) }
         #expect(error == .badKey(position: 0))
     }
     let twice = PickleValue.dict([.init(key: 1, value: .null), .init(key: 1, value: .null)])
-    #expect(Lattica.failure { () throws(PickleError) in try twice.pickled() } == .badKey(position: 2))
+    #expect(failure { () throws(PickleError) in try twice.pickled() } == .badKey(position: 2))
 }
 
 @Test(arguments: [
     "I12x\n", "I\n", "L--1L\n", "Fabc\n", "F0x1p3\n", "V\\u12\n", "V\\ud800\n", "gx\n", "g-1\n",
 ])
 func textThatIsNoValueIsRefused(text: String) {
-    let error = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: Bytes(utf8: text + ".")) }
+    let error = failure { () throws(PickleError) in try PickleValue(pickled: Bytes(utf8: text + ".")) }
     guard case .invalid = error else {
         Issue.record("\(String(describing: error))")
         return
@@ -170,20 +172,20 @@ func textThatIsNoValueIsRefused(text: String) {
     // '\ud800' in protocol 4.
     let bytes: Bytes = [0x80, 4, 0x8C, 3, 0xED, 0xA0, 0x80, 0x94, 0x2E]
     #expect(
-        Lattica.failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
+        failure { () throws(PickleError) in try PickleValue(pickled: bytes) }
             == .invalid(what: "a str that is not UTF-8", position: 2))
 }
 
 @Test func memoEntriesThatWereNeverMadeAndWhatIsLeftAtTheEndAreRefused() {
-    let missing = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: [0x68, 5, 0x2E]) }
+    let missing = failure { () throws(PickleError) in try PickleValue(pickled: [0x68, 5, 0x2E]) }
     #expect(missing == .noMemoEntry(index: 5, position: 0))
-    let trailing = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: [0x4E, 0x2E, 0x4E]) }
+    let trailing = failure { () throws(PickleError) in try PickleValue(pickled: [0x4E, 0x2E, 0x4E]) }
     #expect(trailing == .leftover(position: 1))
-    let stacked = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: [0x4E, 0x4E, 0x2E]) }
+    let stacked = failure { () throws(PickleError) in try PickleValue(pickled: [0x4E, 0x4E, 0x2E]) }
     #expect(stacked == .leftover(position: 2))
-    let version = Lattica.failure { () throws(PickleError) in try PickleValue(pickled: [0x80, 6, 0x4E, 0x2E]) }
+    let version = failure { () throws(PickleError) in try PickleValue(pickled: [0x80, 6, 0x4E, 0x2E]) }
     #expect(version == .unsupportedProtocol(version: 6, position: 0))
-    let frame = Lattica.failure { () throws(PickleError) in
+    let frame = failure { () throws(PickleError) in
         try PickleValue(pickled: [0x80, 4, 0x95, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x4E, 0x2E])
     }
     #expect(frame == .truncated(position: 2))
