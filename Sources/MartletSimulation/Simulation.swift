@@ -245,6 +245,8 @@ public final class Simulation {
         while let order = node.engine.swarm.nextOrder() {
             switch order {
             case .dial(let id, let address, let expecting): dial(node, id, address, expecting)
+            case .dialThroughRelay(let id, _, _, _):
+                node.engine.swarm.dialFailed(id, reason: "no relays in this simulation", now: now)
             case .resolve(let id, let address):
                 node.engine.swarm.resolved(id, address, .failure(DialReason("no names in a simulation")), now: now)
             case .close(let id, let reason): close(node, id, reason)

@@ -1,4 +1,5 @@
 import MartletCore
+import MartletIdentity
 import Testing
 
 @testable import MartletSwarm
@@ -66,4 +67,48 @@ private func address(_ text: String) throws -> Multiaddr { try Multiaddr(text) }
         race.failed(next, reason: "refused", now: start + .seconds(tried.count))
     }
     #expect(tried.count == AddressRace.addressLimit)
+}
+
+private let relayed = CircuitAddress.remoteAddress(through: KeyPair(seed: [UInt8](repeating: 9, count: 32)).peerID)
+private let otherRelayed = CircuitAddress.remoteAddress(through: KeyPair(seed: [UInt8](repeating: 8, count: 32)).peerID)
+
+@Test func aRelayIsTriedAQuarterOfASecondAfterTheFirstAddressHoweverManyThereAre() throws {
+    var race = AddressRace(
+        addresses: [relayed] + (try (1...20).map { try address("/ip4/198.51.100.\($0)/tcp/1") }), now: start)
+    var first: Instant?
+    var now = start
+    while first == nil, now < start + .seconds(5) {
+        while let next = race.nextAttempt(now: now) { if next == relayed { first = now } }
+        now = race.deadline ?? now + .seconds(1)
+    }
+    #expect(first == start + .milliseconds(250))
+}
+
+@Test func aRelayIsTriedAtOnceWhenNothingElseIsLeft() throws {
+    let direct = try address("/ip4/198.51.100.1/tcp/1")
+    var race = AddressRace(addresses: [direct, relayed, otherRelayed], now: start)
+    #expect(race.nextAttempt(now: start) == direct)
+    #expect(race.nextAttempt(now: start) == nil)
+    race.failed(direct, reason: "refused", now: start)
+    #expect(race.nextAttempt(now: start) == relayed)
+    // The second relay waits for the first.
+    #expect(race.nextAttempt(now: start) == nil)
+    race.failed(relayed, reason: "NO_RESERVATION", now: start)
+    #expect(race.nextAttempt(now: start) == otherRelayed)
+    #expect(!race.isLost)
+    race.failed(otherRelayed, reason: "NO_RESERVATION", now: start)
+    #expect(race.isLost)
+}
+
+@Test func relaysAreBounded() throws {
+    let relays = (0..<40).map {
+        CircuitAddress.remoteAddress(through: KeyPair(seed: [UInt8](repeating: $0, count: 32)).peerID)
+    }
+    var race = AddressRace(addresses: relays, now: start)
+    var tried = 0
+    while let next = race.nextAttempt(now: start + .seconds(tried + 1)) {
+        tried += 1
+        race.failed(next, reason: "refused", now: start + .seconds(tried))
+    }
+    #expect(tried == AddressRace.relayLimit)
 }

@@ -17,7 +17,11 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     /// Called on the loop for every event of the connection.
     private let report: @Sendable (ConnectionID, PeerConnectionEvent) -> Void
     private(set) var isClosed = false
+    /// Connections that are relayed over this one and wait until their streams have room.
+    private var waitingForRoom: [RelayedConnectionDriver] = []
     let counters: NodeCounters
+    let meter = RateMeter()
+    private var meterWindow = RateMeter.Window()
 
     init(
         connection: PeerConnection, listener: Multiaddr? = nil, loop: EventLoop, counters: NodeCounters,
@@ -33,6 +37,9 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
         timer = LoopTimer(loop: loop) { [unowned self] in timedOut() }
         connection.owner = self
     }
+
+    /// What the connection's bytes travel over.
+    var transport: TransportName { .tcp }
 
     /// Begins to read and sends the first bytes.
     func start() {
@@ -66,6 +73,8 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
             if case .closed = event { return end() }
         }
         guard !isClosed else { return }
+        meter.update(
+            &meterWindow, received: connection.receivedByteCount, sent: connection.sentByteCount, now: loop.now)
         if connection.hasPendingTransmit { setNeedsFlush() }
         if let deadline = connection.deadline { timer.schedule(at: deadline) } else { timer.cancel() }
     }
@@ -73,10 +82,25 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     private func end() {
         guard !isClosed else { return }
         isClosed = true
+        waitingForRoom = []
         timer.cancel()
         // What the muxer still had to say (its goodbye) goes out before the socket closes.
         if connection.hasPendingTransmit { setNeedsFlush() }
         closeTransport()
+    }
+
+    // MARK: Relayed connections over this one
+
+    func tellWhenThereIsRoom(_ driver: RelayedConnectionDriver) {
+        if !waitingForRoom.contains(where: { $0 === driver }) { waitingForRoom.append(driver) }
+    }
+
+    /// Something was sent: there may be room in a stream.
+    final func transmitted() {
+        guard !waitingForRoom.isEmpty else { return }
+        let drivers = waitingForRoom
+        waitingForRoom = []
+        for driver in drivers { driver.carrierHasRoom() }
     }
 
     // MARK: Orders, on the loop

@@ -1,7 +1,12 @@
 import MartletRuntime
 
-/// A socket being connected on some loop, which the home loop may give up.
-final class DialAttempt: @unchecked Sendable {
+/// A dial under way before there is a connection, which the home loop may give up.
+protocol PendingDial: AnyObject, Sendable {
+    func cancel()
+}
+
+/// A socket being connected on some loop.
+final class DialAttempt: PendingDial, @unchecked Sendable {
     private let loop: EventLoop
     /// Confined to the loop.
     private var attempt: ConnectAttempt?

@@ -21,6 +21,7 @@ final class NodeDriver: @unchecked Sendable {
     private let resolver: AddressResolver
     private var timer: LoopTimer!
     private var saveTimer: LoopTimer?
+    var relayTimer: LoopTimer?
     private var isSavePlanned = false
     private static let saveDelay = Duration.seconds(1)
 
@@ -28,9 +29,11 @@ final class NodeDriver: @unchecked Sendable {
     let quic: QUICSettings?
     /// UDP sockets that listen, and those only dialed from.
     var quicSockets: [QUICSocket] = []
-    private var dialing: [ConnectionID: DialAttempt] = [:]
+    var dialing: [ConnectionID: any PendingDial] = [:]
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
     private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
+    /// Requests that the node makes of itself.
+    private var ownRequests: [RequestID: (NodeDriver, Result<ConnectedPeer, DialError>) -> Void] = [:]
     private var lastRequest: UInt64 = 0
     private var isDraining = false
     private(set) var isStopped = false
@@ -39,7 +42,7 @@ final class NodeDriver: @unchecked Sendable {
         guard let address = try? Multiaddr([.unix("/unnamed")]) else { preconditionFailure("a constant address") }
         return address
     }()
-    private let events: NodeEvents
+    let events: NodeEvents
     private let persist: @Sendable ([(PeerID, [UInt8]?)]) -> Void
 
     init(
@@ -149,6 +152,7 @@ final class NodeDriver: @unchecked Sendable {
             counters.connectionsClosed.increment()
         }
         engine.swarm.connection(id, reports: event, now: home.now)
+        noteForReservations(id, event)
         drain()
     }
 
@@ -165,7 +169,9 @@ final class NodeDriver: @unchecked Sendable {
         guard !isDraining else { return }
         isDraining = true
         defer { isDraining = false }
-        while let order = engine.swarm.nextOrder() { carryOut(order) }
+        repeat {
+            while let order = engine.swarm.nextOrder() { carryOut(order) }
+        } while drainReservations()
         if let deadline = engine.swarm.deadline, !isStopped { timer?.schedule(at: deadline) } else { timer?.cancel() }
         if engine.swarm.hasPeerChanges, !isSavePlanned {
             isSavePlanned = true
@@ -183,6 +189,8 @@ final class NodeDriver: @unchecked Sendable {
     private func carryOut(_ order: SwarmOrder) {
         switch order {
         case .dial(let id, let address, let expecting): dial(id, address, expecting)
+        case .dialThroughRelay(let id, let relay, let addresses, let peer):
+            dialThroughRelay(id, relay, at: addresses, to: peer)
         case .resolve(let id, let address): resolve(id, address)
         case .close(let id, let reason): close(id, reason)
         case .retire(let id): self.order(drivers[id]) { $0.retire() }
@@ -271,6 +279,7 @@ final class NodeDriver: @unchecked Sendable {
         }
         saveTimer = LoopTimer(loop: home) { [unowned self] in savePeers() }
         for peer in peers { engine.swarm.keepConnected(to: peer, now: home.now) }
+        startReservations()
         drain()
     }
 
@@ -299,7 +308,23 @@ final class NodeDriver: @unchecked Sendable {
         }
     }
 
+    /// Names a request of the node's own to the swarm, whose answer `body` gets.
+    func requestOfOwn(_ body: @escaping (NodeDriver, Result<ConnectedPeer, DialError>) -> Void) -> RequestID {
+        lastRequest += 1
+        let request = RequestID(rawValue: lastRequest)
+        ownRequests[request] = body
+        return request
+    }
+
+    /// Gives up an own request; nobody is told.
+    func cancelOwn(_ request: RequestID) {
+        guard ownRequests.removeValue(forKey: request) != nil else { return }
+        engine.swarm.cancel(request, now: home.now)
+        drain()
+    }
+
     private func complete(_ request: RequestID, _ result: Result<ConnectedPeer, DialError>) {
+        if let body = ownRequests.removeValue(forKey: request) { return body(self, result) }
         waiting.removeValue(forKey: request)?.resume(with: result.mapError { MartletError($0) as any Error })
     }
 
@@ -322,11 +347,14 @@ final class NodeDriver: @unchecked Sendable {
     var status: [PeerStatus] {
         let now = home.now
         return engine.swarm.connectionInfos.map { info in
-            PeerStatus(
+            let driver = drivers[info.id]
+            let rates = driver?.meter.rates(now: now)
+            return PeerStatus(
                 peer: info.peer, address: info.remoteAddress, isOutbound: info.role == .dialer,
                 roundTrip: info.roundTrip, roundTripAge: info.roundTripAt.map { now - $0 },
                 connectedFor: now - info.establishedAt, agent: info.agentVersion, protocols: info.protocols,
-                path: info.path)
+                path: info.path, transport: driver?.transport, limit: info.limit,
+                receivedPerSecond: rates?.received ?? 0, sentPerSecond: rates?.sent ?? 0)
         }
     }
 
@@ -340,6 +368,8 @@ final class NodeDriver: @unchecked Sendable {
         isStopped = true
         timer?.cancel()
         saveTimer?.cancel()
+        relayTimer?.cancel()
+        ownRequests = [:]
         for listener in listeners { listener.close() }
         listeners = []
         for socket in quicSockets { socket.loop.execute { socket.closeWhenIdle() } }

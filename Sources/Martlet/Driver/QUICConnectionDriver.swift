@@ -24,6 +24,8 @@ final class QUICConnectionDriver: ConnectionDriver, @unchecked Sendable {
         socket.add(self)
     }
 
+    override var transport: TransportName { .quic }
+
     override func start() {
         // What came while the connection had no driver yet.
         connection.muxerServed(now: loop.now)
@@ -33,6 +35,7 @@ final class QUICConnectionDriver: ConnectionDriver, @unchecked Sendable {
     /// Datagrams were given to the muxer, or taken from it.
     func served() {
         connection.muxerServed(now: loop.now)
+        transmitted()
         service()
     }
 

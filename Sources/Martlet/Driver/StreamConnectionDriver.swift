@@ -18,6 +18,8 @@ final class StreamConnectionDriver: ConnectionDriver, StreamSocketDelegate, @unc
         socket.delegate = self
     }
 
+    override var transport: TransportName { socket.remoteAddress.isUnix ? .unix : .tcp }
+
     override func start() {
         socket.start()
         super.start()
@@ -38,6 +40,7 @@ final class StreamConnectionDriver: ConnectionDriver, StreamSocketDelegate, @unc
         let before = buffer.count
         connection.transmit(into: &buffer, now: loop.now)
         counters.bytesSent.increment(by: buffer.count - before)
+        transmitted()
     }
 
     func socketClosed(_ error: SocketError?) {

@@ -23,6 +23,9 @@ public final class NodeEngine {
         public var windowBudget = 1 << 30
         /// Whether the perf protocol is served: it costs whatever a peer asks.
         public var servesPerf = false
+        /// Relays to be reachable through.
+        public var relays: [Multiaddr] = []
+        public var reservations = RelayReservationSettings()
 
         public init() {}
     }
@@ -33,6 +36,8 @@ public final class NodeEngine {
     /// Where peers see this node's sockets.
     public var observed = ObservedAddresses()
     public private(set) var announced = AnnouncedAddresses()
+    /// The node's own reservations, at the relays that it was given.
+    public var reservations: RelayReservations
 
     /// - Parameter wallTime: what the wall clock shows at `now`. It also numbers the signed peer records, which must grow
     ///   from run to run.
@@ -50,6 +55,9 @@ public final class NodeEngine {
             local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
             configuration: configuration.connection, settings: configuration.streams,
             budget: WindowBudget(limit: configuration.windowBudget))
+        reservations = RelayReservations(
+            relays: configuration.relays, local: identity.peerID, settings: configuration.reservations,
+            random: random.split(), now: now, wallTime: wallTime)
         registerBuiltIns(servesPerf: configuration.servesPerf)
     }
 

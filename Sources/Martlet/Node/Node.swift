@@ -4,7 +4,7 @@ import MartletConnection
 import MartletContent
 public import MartletCore
 public import MartletIdentity
-import MartletReachability
+public import MartletReachability
 import MartletRuntime
 import MartletStorage
 import MartletSwarm
@@ -86,6 +86,8 @@ public final class Node: Sendable {
         settings.dialing = configuration.dialing
         settings.connection = configuration.connection
         settings.servesPerf = configuration.servesPerf
+        settings.relays = configuration.relays
+        settings.reservations = configuration.reservations
         var random = RandomSource.system
         let engine = NodeEngine(
             identity: storage.identity, configuration: settings, random: &random, now: .systemNow(),
@@ -174,6 +176,17 @@ public final class Node: Sendable {
     /// The connections there are now.
     public func peers() async throws -> [PeerStatus] {
         try await driver.onHome { $0.status }
+    }
+
+    /// How the node stands with the relays that it was given.
+    public func relays() async throws -> [RelayStatus] {
+        try await driver.onHome { $0.engine.reservations.statuses }
+    }
+
+    /// The addresses that peers are told of now: those it listens at as far as they are of use, and those at relays. Each ends
+    /// in `/p2p/<peerID>`.
+    public func announcedAddresses() async throws -> [Multiaddr] {
+        try await driver.onHome { $0.engine.announced.addresses }.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
     }
 
     /// Connections made and lost from now on. Ends when the node stops.

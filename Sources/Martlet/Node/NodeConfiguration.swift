@@ -4,6 +4,7 @@ public import MartletCore
 public import MartletIdentity
 public import MartletQUIC
 public import MartletRPC
+public import MartletReachability
 public import MartletSwarm
 
 /// How a node is set up. Everything has a default that suits a program on one machine.
@@ -18,6 +19,11 @@ public struct NodeConfiguration: Sendable {
     public var listenAddresses: [Multiaddr] = []
     /// Peers to stay connected to, as addresses; with `/p2p/…` at the end only that peer is accepted.
     public var peers: [Multiaddr] = []
+    /// Relays to be reached through by those who cannot reach this node otherwise: circuit relays of libp2p, version 2. The node
+    /// keeps a reservation at each and announces addresses there, the nearest first.
+    public var relays: [Multiaddr] = []
+    /// Times of the reservations.
+    public var reservations = RelayReservationSettings()
     /// The name of the mesh. When it is set, peers that name another are sent away; when nil, everybody is welcome.
     public var network: String?
     /// Whether peers that name another network than `network` are sent away. Without a `network` it means nothing.

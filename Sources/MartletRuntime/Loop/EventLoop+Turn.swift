@@ -155,8 +155,8 @@ extension EventLoop {
         timers.open(self)
     }
 
-    /// Gives idle buffers back, when nothing was received for a while. Sockets call this when they use buffers.
-    func noteBufferUse() {
+    /// Gives idle buffers back, when nothing was received for a while. Whoever uses the loop's buffers calls this.
+    public func noteBufferUse() {
         let timer = idleTrim ?? LoopTimer(loop: self) { [unowned self] in self.trim() }
         idleTrim = timer
         if timer.deadline == nil { timer.schedule(at: cachedNow + Self.trimInterval) }

@@ -29,4 +29,7 @@ extension Multiaddr {
         return codes == [.ip4, .udp, .quicV1] || codes == [.ip6, .udp, .quicV1]
             || codes == [.ip6zone, .ip6, .udp, .quicV1]
     }
+
+    /// Whether it leads through one relay that is named.
+    public var isDialableCircuit: Bool { (try? CircuitAddress(self)) != nil }
 }

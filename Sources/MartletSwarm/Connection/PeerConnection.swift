@@ -59,6 +59,10 @@ public final class PeerConnection {
     /// The protocols that the peer said it speaks; nil before identify.
     public internal(set) var remoteProtocols: [String]?
 
+    /// Bytes of streams, so far.
+    public private(set) var receivedByteCount: UInt64 = 0
+    public private(set) var sentByteCount: UInt64 = 0
+
     var streams: [StreamID: PeerStream] = [:]
     var inboundCounts: [String: Int] = [:]
     var deadlines: Deque<(Instant, StreamID)> = []
@@ -147,6 +151,12 @@ public final class PeerConnection {
     /// Called by the owner when it has drained events, sent what was pending and set its timer.
     public func serviced() { isServiceRequested = false }
 
+    func send(_ bytes: Bytes, on stream: StreamID) {
+        sentByteCount &+= UInt64(bytes.count)
+        muxer.send(bytes, on: stream)
+        markActive()
+    }
+
     func markActive() {
         guard !isServiceRequested else { return }
         isServiceRequested = true
@@ -206,7 +216,9 @@ public final class PeerConnection {
             switch event {
             case .established(let identity): becameEstablished(identity)
             case .inboundStream(let id): accept(id)
-            case .data(let id, let bytes): received(bytes, on: id)
+            case .data(let id, let bytes):
+                receivedByteCount &+= UInt64(bytes.count)
+                received(bytes, on: id)
             case .remoteFinished(let id): remoteFinished(id)
             case .streamReset(let id): ended(id, .resetByPeer)
             case .streamClosed(let id): ended(id, .finished)

@@ -3,12 +3,18 @@ public import MartletCore
 /// Races the addresses of one peer, as Happy Eyeballs does (RFC 8305): the next attempt starts when the last one fails or has
 /// been silent for a while, and the first to finish wins.
 ///
+/// Relays have a line of their own behind the direct addresses. It starts one delay after them however many there are, since
+/// the addresses of a peer behind a NAT do not fail: nothing answers there.
+///
 /// A value: it is told what happened and says what to start.
 public struct AddressRace: Sendable {
     /// RFC 8305, section 5, recommends 250 ms between attempts.
     public static let attemptDelay = Duration.milliseconds(250)
     static let addressLimit = 64
     static let concurrentLimit = 8
+    /// Relays tried for one peer, and how many of them at a time.
+    static let relayLimit = 8
+    static let concurrentRelayLimit = 3
 
     public private(set) var failures: [DialError.Failure] = []
     private var waiting: [Multiaddr]
@@ -17,18 +23,31 @@ public struct AddressRace: Sendable {
     private var resolving = 0
     private var nextStart: Instant
 
+    private var waitingRelayed: [Multiaddr] = []
+    private var seenRelayed: Set<Multiaddr> = []
+    private var runningRelayed: [Multiaddr] = []
+    private var nextRelayedStart: Instant
+    /// A connection through a relay is there: only better ones are looked for.
+    private var isRelayedDone = false
+
     public init(addresses: [Multiaddr], now: Instant) {
         waiting = []
         seen = []
         nextStart = now
+        nextRelayedStart = now + Self.attemptDelay
         add(addresses)
     }
 
     /// Adds addresses found later (a name was resolved), in front of what is waiting.
     public mutating func add(_ addresses: [Multiaddr]) {
         var fresh: [Multiaddr] = []
-        for address in addresses where seen.count < Self.addressLimit {
-            if seen.insert(address).inserted { fresh.append(address) }
+        for address in addresses {
+            if address.isCircuit {
+                guard !isRelayedDone, seenRelayed.count < Self.relayLimit else { continue }
+                if seenRelayed.insert(address).inserted { waitingRelayed.append(address) }
+            } else if seen.count < Self.addressLimit, seen.insert(address).inserted {
+                fresh.append(address)
+            }
         }
         waiting = Self.sorted(fresh) + waiting
     }
@@ -53,23 +72,56 @@ public struct AddressRace: Sendable {
 
     /// The next address to try now, if it is time for one.
     public mutating func nextAttempt(now: Instant) -> Multiaddr? {
-        guard !waiting.isEmpty, now >= nextStart, running.count < Self.concurrentLimit else { return nil }
-        let address = waiting.removeFirst()
-        running.append(address)
-        nextStart = now + Self.attemptDelay
+        if !waiting.isEmpty, now >= nextStart, running.count < Self.concurrentLimit {
+            let address = waiting.removeFirst()
+            running.append(address)
+            nextStart = now + Self.attemptDelay
+            return address
+        }
+        guard !waitingRelayed.isEmpty, runningRelayed.count < Self.concurrentRelayLimit,
+            now >= nextRelayedStart || (!hasDirect && runningRelayed.isEmpty)
+        else { return nil }
+        let address = waitingRelayed.removeFirst()
+        runningRelayed.append(address)
+        nextRelayedStart = now + Self.attemptDelay
         return address
     }
 
+    /// Whether a direct address may still lead to the peer.
+    public var hasDirect: Bool { !waiting.isEmpty || !running.isEmpty || resolving > 0 }
+
     /// When to ask `nextAttempt` again even if nothing happens.
     public var deadline: Instant? {
-        waiting.isEmpty || running.count >= Self.concurrentLimit ? nil : nextStart
+        let direct = waiting.isEmpty || running.count >= Self.concurrentLimit ? nil : nextStart
+        let isWaitingForRelay = !waitingRelayed.isEmpty && runningRelayed.count < Self.concurrentRelayLimit
+        let relayed = isWaitingForRelay ? nextRelayedStart : nil
+        guard let direct, let relayed else { return direct ?? relayed }
+        return min(direct, relayed)
     }
 
     /// An attempt failed: the next one may start at once.
     public mutating func failed(_ address: Multiaddr, reason: String, now: Instant) {
-        running.removeAll { $0 == address }
         failures.append(.init(address: address, reason: reason))
-        nextStart = now
+        if address.isCircuit {
+            runningRelayed.removeAll { $0 == address }
+            nextRelayedStart = now
+        } else {
+            running.removeAll { $0 == address }
+            nextStart = now
+        }
+    }
+
+    /// An address cannot be tried at all.
+    public mutating func refused(_ address: Multiaddr, reason: String) {
+        guard failures.count < 2 * Self.addressLimit else { return }
+        failures.append(.init(address: address, reason: reason))
+    }
+
+    /// A connection through a relay was made: no other relay is tried, direct addresses are.
+    public mutating func finishedRelayed() {
+        isRelayedDone = true
+        waitingRelayed = []
+        runningRelayed = []
     }
 
     /// The attempt just given out is a name to look up first: it does not count as running, and the addresses behind the
@@ -85,5 +137,5 @@ public struct AddressRace: Sendable {
     }
 
     /// Nothing runs, nothing waits: every address has failed.
-    public var isLost: Bool { waiting.isEmpty && running.isEmpty && resolving == 0 }
+    public var isLost: Bool { !hasDirect && waitingRelayed.isEmpty && runningRelayed.isEmpty }
 }

@@ -26,14 +26,13 @@ public final class PeerStream {
         self.negotiation = negotiation
     }
 
-    /// The peer at the other end.
+    /// Whether the stream still lives.
     public var isOpen: Bool { connection != nil }
 
     /// Queues `bytes` for sending at the end of the turn. Ignored once the stream is finished or closed.
     public func send(_ bytes: Bytes) {
         guard let connection, !isFinished, !bytes.isEmpty else { return }
-        connection.muxer.send(bytes, on: id)
-        connection.markActive()
+        connection.send(bytes, on: id)
     }
 
     /// The number of bytes queued and not yet handed to the transport.
@@ -60,6 +59,13 @@ public final class PeerStream {
     /// Ends both directions; the handler hears `.resetLocally`.
     public func reset() {
         connection?.close(self, reason: .resetLocally, resettingPeer: true)
+    }
+
+    /// Has `handler` hear of the stream from now on, as when a protocol's handshake is over and its stream becomes something
+    /// else. Not for a stream that is closed.
+    public func handOver(to handler: any StreamHandler) {
+        guard isOpen else { return }
+        self.handler = handler
     }
 
     /// Resets the stream because the peer broke the protocol.

@@ -8,22 +8,6 @@ struct DialID: Hashable, Comparable, Sendable {
     static func < (left: DialID, right: DialID) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// A dial under way.
-struct Dial {
-    let peer: PeerID?
-    var race: AddressRace
-    let startedAt: Instant
-    let expiresAt: Instant
-    var requests: [RequestID]
-    /// Attempts under way and when each is given up.
-    var attempts: [(id: ConnectionID, address: Multiaddr, expiresAt: Instant)] = []
-
-    var deadline: Instant {
-        let attempt = attempts.lazy.map(\.expiresAt).min() ?? .distantFuture
-        return min(expiresAt, race.deadline ?? .distantFuture, attempt)
-    }
-}
-
 /// A peer that the node keeps a connection to, dialing again when it is lost.
 struct KeptPeer {
     var peer: PeerID?
@@ -38,37 +22,50 @@ extension Swarm {
 
     /// Finds or makes a connection to `peer`, over `addresses` and those known of it. `completed` answers.
     ///
-    /// - Parameter peer: nil takes whoever answers at the addresses.
-    public func connect(_ request: RequestID, to peer: PeerID?, at addresses: [Multiaddr], now: Instant) {
+    /// - Parameters:
+    ///   - peer: nil takes whoever answers at the addresses.
+    ///   - directly: whether a connection through a relay is no answer, neither one that is there nor a new one.
+    public func connect(
+        _ request: RequestID, to peer: PeerID?, at addresses: [Multiaddr], directly: Bool = false, now: Instant
+    ) {
         if peer == local.peerID { return order(.completed(request, .failure(.isSelf))) }
-        if let peer, let connection = connection(to: peer) {
+        if let peer, let connection = connection(to: peer), !directly || path(of: connection) != .relayed {
             return order(.completed(request, .success(ConnectedPeer(peer: peer, connection: connection))))
         }
-        if let peer, let id = dialByPeer[peer] {
-            dials[id]?.requests.append(request)
-            dials[id]?.race.add(addresses.map(\.withoutPeerID))
-            return advanceDials(now: now)
-        }
         let known = peer.flatMap { peers[$0]?.addresses } ?? []
-        let candidates = addresses.map(\.withoutPeerID) + known
+        if let peer, let id = dialByPeer[peer] {
+            if directly || dials[id]?.isBackground == false {
+                dials[id]?.requests.append(DialRequest(id: request, isDirect: directly))
+                dials[id]?.add(candidates(addresses, directly), local: local.peerID)
+                return advanceDials(now: now)
+            }
+            // The relayed connection that this one wanted to better is gone; everything is tried again.
+            end(id, answeringWith: .cancelled)
+        }
+        let candidates = candidates(addresses + known, directly)
         guard !candidates.isEmpty else { return order(.completed(request, .failure(.noAddresses(peer)))) }
         guard dials.count < limits.maximumPendingDials else {
             return order(.completed(request, .failure(.limitReached("dials under way"))))
         }
         let id = makeDialID()
-        dials[id] = Dial(
-            peer: peer, race: AddressRace(addresses: candidates, now: now), startedAt: now,
-            expiresAt: now + dialSettings.timeout, requests: [request])
+        var dial = Dial(
+            peer: peer, addresses: candidates, local: local.peerID, expiresAt: now + dialSettings.timeout, now: now)
+        dial.requests = [DialRequest(id: request, isDirect: directly)]
+        dials[id] = dial
         if let peer { dialByPeer[peer] = id }
         advanceDials(now: now)
     }
 
+    private func candidates(_ addresses: [Multiaddr], _ directly: Bool) -> [Multiaddr] {
+        addresses.filter { !directly || !$0.isCircuit }.map { $0.isCircuit ? $0 : $0.withoutPeerID }
+    }
+
     /// Gives up waiting for the answer; the dial goes on while others wait for it.
     public func cancel(_ request: RequestID, now: Instant) {
-        for id in dials.keys.sorted() where dials[id]?.requests.contains(request) == true {
-            dials[id]?.requests.removeAll { $0 == request }
+        for id in dials.keys.sorted() where dials[id]?.requests.contains(where: { $0.id == request }) == true {
+            dials[id]?.requests.removeAll { $0.id == request }
             order(.completed(request, .failure(.cancelled)))
-            if dials[id]?.requests.isEmpty == true { end(id) }
+            if dials[id]?.requests.isEmpty == true, dials[id]?.isBackground == false { end(id) }
         }
     }
 
@@ -91,19 +88,20 @@ extension Swarm {
     public func resolved(_ id: RequestID, _ address: Multiaddr, _ result: Result<[Multiaddr], DialReason>, now: Instant)
     {
         guard let dial = resolutions.removeValue(forKey: id), dials[dial] != nil else { return }
-        dials[dial]?.race.finishedResolving(now: now)
+        dials[dial]?.finishedResolving(now: now)
         switch result {
         case .success(let addresses):
             let wanted = addresses.filter {
                 $0.peerID == nil || dials[dial]?.peer == nil || $0.peerID == dials[dial]?.peer
             }
             if wanted.isEmpty {
-                dials[dial]?.race.failed(address, reason: "the name has no address of this peer", now: now)
+                dials[dial]?.failed(address, reason: "the name has no address of this peer", now: now)
             } else {
-                dials[dial]?.race.add(wanted.map(\.withoutPeerID))
+                let isDirect = dials[dial]?.requests.allSatisfy(\.isDirect) ?? true
+                dials[dial]?.add(candidates(wanted, isDirect), local: local.peerID)
             }
         case .failure(let reason):
-            dials[dial]?.race.failed(address, reason: reason.text, now: now)
+            dials[dial]?.failed(address, reason: reason.text, now: now)
         }
         advanceDials(now: now)
     }
@@ -121,59 +119,79 @@ extension Swarm {
         for attempt in dials[id]?.attempts ?? [] where now >= attempt.expiresAt {
             close(attempt.id, "no answer within \(dialSettings.attemptTimeout)")
         }
-        while let address = dials[id]?.race.nextAttempt(now: now) { start(address, of: id, now: now) }
+        while let address = dials[id]?.nextAttempt(now: now) { start(address, of: id, now: now) }
         if let dial = dials[id], dial.race.isLost { fail(id, .allFailed(dial.race.failures)) }
     }
 
     private func start(_ address: Multiaddr, of id: DialID, now: Instant) {
         if address.needsResolution {
-            dials[id]?.race.resolvingInsteadOfRunning(address)
+            dials[id]?.resolvingInsteadOfRunning(address)
             let resolution = makeResolutionID()
             resolutions[resolution] = id
             return order(.resolve(resolution, address))
         }
-        guard address.isDialableStream || address.isDialableQUIC else {
-            dials[id]?.race.failed(address, reason: "no transport for this kind of address", now: now)
+        guard address.isCircuit || address.isDialableStream || address.isDialableQUIC else {
+            dials[id]?.failed(address, reason: "no transport for this kind of address", now: now)
             return
         }
         guard connections.count < limits.maximumConnections else {
-            dials[id]?.race.failed(address, reason: "the limit on connections is reached", now: now)
+            dials[id]?.failed(address, reason: "the limit on connections is reached", now: now)
             return
         }
         let connection = makeConnectionID()
         connections[connection] = Connection(role: .dialer, remoteAddress: address, createdAt: now, dial: id)
         dials[id]?.attempts.append((connection, address, now + dialSettings.attemptTimeout))
-        order(.dial(connection, address, expecting: dials[id]?.peer))
+        let peer = dials[id]?.peer
+        if let circuit = try? CircuitAddress(address), let peer {
+            let relayAddresses = dials[id]?.addresses(of: circuit.relay) ?? []
+            order(.dialThroughRelay(connection, circuit.relay, at: relayAddresses, to: peer))
+        } else {
+            order(.dial(connection, address, expecting: peer))
+        }
     }
 
     func attemptFailed(_ id: DialID, _ address: Multiaddr, _ reason: String, now: Instant) {
         guard dials[id] != nil else { return }
         dials[id]?.attempts.removeAll { $0.address == address }
-        dials[id]?.race.failed(address, reason: reason, now: now)
+        dials[id]?.failed(address, reason: reason, now: now)
         advance(id, now: now)
     }
 
-    /// A connection to the peer of this dial is there: everybody who waits gets it, and the other attempts end.
+    /// A connection to the peer of this dial is there: everybody who waits gets it, and the other attempts end. Through a
+    /// relay, the direct ones go on: what is behind them is only slower, and better.
     func finish(_ id: DialID, with peer: PeerID, now: Instant) {
         guard let dial = dials[id], let connection = connection(to: peer) else { return }
-        for request in dial.requests {
-            order(.completed(request, .success(ConnectedPeer(peer: peer, connection: connection))))
+        let isRelayed = path(of: connection) == .relayed
+        for request in dial.requests where !(isRelayed && request.isDirect) {
+            order(.completed(request.id, .success(ConnectedPeer(peer: peer, connection: connection))))
         }
         keptPeerConnected(dial, peer)
-        end(id)
+        guard isRelayed else {
+            dials[id]?.requests = []
+            return end(id)
+        }
+        dials[id]?.requests.removeAll { !$0.isDirect }
+        dials[id]?.isBackground = true
+        dials[id]?.finishedRelayed()
+        let relayed = dial.attempts.filter(\.address.isCircuit)
+        dials[id]?.attempts.removeAll(where: \.address.isCircuit)
+        abandon(relayed.map(\.id))
+        advance(id, now: now)
     }
 
-    private func fail(_ id: DialID, _ error: DialError) {
-        for request in dials[id]?.requests ?? [] { order(.completed(request, .failure(error))) }
-        end(id)
-    }
+    private func fail(_ id: DialID, _ error: DialError) { end(id, answeringWith: error) }
 
-    private func end(_ id: DialID) {
+    private func end(_ id: DialID, answeringWith error: DialError = .cancelled) {
         guard let dial = dials.removeValue(forKey: id) else { return }
         if let peer = dial.peer { dialByPeer[peer] = nil }
-        for attempt in dial.attempts {
-            connections[attempt.id]?.dial = nil
-            if connections[attempt.id]?.peer == nil { close(attempt.id, "another address was faster") }
+        for request in dial.requests { order(.completed(request.id, .failure(error))) }
+        abandon(dial.attempts.map(\.id))
+    }
+
+    private func abandon(_ attempts: [ConnectionID]) {
+        for id in attempts {
+            connections[id]?.dial = nil
+            if connections[id]?.peer == nil { close(id, "another address was faster") }
         }
     }
 
@@ -197,7 +215,9 @@ extension Swarm {
 
     private func keptPeerConnected(_ dial: Dial, _ peer: PeerID) {
         for index in kept.indices
-        where kept[index].peer == peer || (kept[index].peer == nil && dial.requests.contains(Self.ownRequest)) {
+        where kept[index].peer == peer
+            || (kept[index].peer == nil && dial.requests.contains(where: { $0.id == Self.ownRequest }))
+        {
             kept[index].peer = peer
             kept[index].nextAttempt = nil
             kept[index].backoff = .seconds(1)

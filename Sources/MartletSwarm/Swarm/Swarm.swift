@@ -47,6 +47,7 @@ public final class Swarm {
         var isBusy = false
         var isRetiring = false
         var closing: String?
+        var limit: ConnectionLimit?
 
         var path: PathKind { PathKind(to: remoteAddress) }
     }
@@ -123,9 +124,19 @@ public final class Swarm {
                 id: id, peer: peer, role: connection.role, remoteAddress: connection.remoteAddress,
                 establishedAt: establishedAt, roundTrip: connection.roundTrip?.time,
                 roundTripAt: connection.roundTrip?.at, agentVersion: known?.agentVersion,
-                protocols: known?.protocols ?? [], isRetiring: connection.isRetiring, path: connection.path)
+                protocols: known?.protocols ?? [], isRetiring: connection.isRetiring, path: connection.path,
+                limit: connection.limit)
         }
     }
+
+    /// How the bytes of a connection travel; nil when it is gone.
+    public func path(of id: ConnectionID) -> PathKind? { connections[id]?.path }
+
+    /// The latest round-trip time of a connection.
+    public func roundTrip(of id: ConnectionID) -> Duration? { connections[id]?.roundTrip?.time }
+
+    /// A relay said how much it lets through on a connection.
+    public func setLimit(_ limit: ConnectionLimit, of id: ConnectionID) { connections[id]?.limit = limit }
 
     /// Never trims connections to `peer`.
     public func protect(_ peer: PeerID) { protected.insert(peer) }

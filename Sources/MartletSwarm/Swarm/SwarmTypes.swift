@@ -13,6 +13,9 @@ public struct RequestID: Hashable, Comparable, Sendable {
 public enum SwarmOrder: Sendable {
     /// Connect to an address (without names in it) and run a `PeerConnection` under this id on it.
     case dial(ConnectionID, Multiaddr, expecting: PeerID?)
+    /// Connect to a peer through a relay, to which a direct connection is made first if there is none: at the addresses
+    /// given, or at those known.
+    case dialThroughRelay(ConnectionID, PeerID, at: [Multiaddr], to: PeerID)
     /// Look up the names in an address and answer with `resolved`.
     case resolve(RequestID, Multiaddr)
     /// End a connection, or a dial that is still under way. `closed` or `dialFailed` must follow.
@@ -58,4 +61,6 @@ public struct ConnectionInfo: Sendable {
     public let protocols: [String]
     public let isRetiring: Bool
     public let path: PathKind
+    /// How much the relay lets through; nil when it set no limit, or there is no relay.
+    public let limit: ConnectionLimit?
 }

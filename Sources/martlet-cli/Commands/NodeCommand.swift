@@ -126,6 +126,17 @@ struct NodeCommand: AsyncParsableCommand {
                 Output.json(Line(event: "identified", peer: "\(peer)", agent: agent))
             case .pathChanged(let peer, let path):
                 Output.json(Line(event: "path_changed", peer: "\(peer)", path: path.rawValue))
+            case .relayReserved(let relay, let addresses):
+                for address in addresses {
+                    Output.json(Line(event: "reserved", peer: "\(relay)", address: "\(address)"))
+                }
+            case .relayLost(let relay, let reason):
+                Output.json(Line(event: "reservation_lost", peer: "\(relay)", reason: reason))
+            case .relayFailed(let relay, let address, let reason):
+                Output.json(
+                    Line(
+                        event: "reservation_failed", peer: relay.map { "\($0)" }, address: "\(address)", reason: reason)
+                )
             case .disconnected(let peer, let reason):
                 Output.json(Line(event: "disconnected", peer: "\(peer)", reason: reason))
             }
