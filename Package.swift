@@ -80,8 +80,8 @@ let package = Package(
             protos: ["identify", "peer_store"]),
         layer(
             "MartletReachability",
-            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", protobuf, deque],
-            protos: ["autonat_v2", "circuit", "dcutr", "voucher"]),
+            ["MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "CLibsodium", protobuf, deque],
+            protos: ["autonat_v2", "circuit", "dcutr", "punch", "voucher"]),
         layer("MartletRPC", ["MartletCore", "MartletIdentity", deque]),
         layer("MartletStorage", ["MartletCore", "MartletIdentity", "CLMDB"]),
         layer("MartletContent", ["MartletCore", "MartletIdentity", "MartletStorage", "CMartlet", deque]),
@@ -95,8 +95,8 @@ let package = Package(
         layer(
             "MartletSimulation",
             [
-                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletRPC", "Martlet", heap,
-                deque,
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletReachability",
+                "MartletRPC", "Martlet", heap, deque,
             ]),
         .executableTarget(
             name: "martlet-cli",
@@ -129,7 +129,8 @@ let package = Package(
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent", "MartletRPC",
                 "TemporaryFiles",
             ]),
-        tests("MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "Martlet"]),
+        tests(
+            "MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "MartletReachability", "Martlet"]),
         .testTarget(
             name: "MartletCLITests", dependencies: ["martlet-cli", "MartletCore"], swiftSettings: settings),
         .target(
