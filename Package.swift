@@ -127,6 +127,7 @@ let package = Package(
             "Martlet",
             [
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent", "MartletRPC",
+                "MartletReachability",
                 "TemporaryFiles",
             ]),
         tests(

@@ -3,4 +3,5 @@
 @_exported public import MartletCore
 @_exported public import MartletIdentity
 @_exported public import MartletRPC
+@_exported public import MartletReachability
 @_exported public import MartletSwarm

@@ -43,11 +43,13 @@ final class NodeDriver: @unchecked Sendable {
         return address
     }()
     let events: NodeEvents
+    /// Finds out where this node can be reached.
+    private(set) var reachability: ReachabilityDriver!
     private let persist: @Sendable ([(PeerID, [UInt8]?)]) -> Void
 
     init(
         loops: EventLoopGroup, engine: NodeEngine, resolver: Resolver, events: NodeEvents, logger: Logger,
-        quic: QUICSettings?, persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
+        quic: QUICSettings?, autoNAT: AutoNATSettings, persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
     ) {
         self.loops = loops
         home = loops.loops[0]
@@ -58,6 +60,7 @@ final class NodeDriver: @unchecked Sendable {
         self.logger = logger
         self.quic = quic
         self.persist = persist
+        reachability = ReachabilityDriver(node: self, settings: autoNAT)
     }
 
     /// Runs `body` on the home loop and returns what it returns.
@@ -278,6 +281,7 @@ final class NodeDriver: @unchecked Sendable {
             drain()
         }
         saveTimer = LoopTimer(loop: home) { [unowned self] in savePeers() }
+        reachability.start()
         for peer in peers { engine.swarm.keepConnected(to: peer, now: home.now) }
         startReservations()
         drain()
@@ -370,6 +374,7 @@ final class NodeDriver: @unchecked Sendable {
         saveTimer?.cancel()
         relayTimer?.cancel()
         ownRequests = [:]
+        reachability.stop()
         for listener in listeners { listener.close() }
         listeners = []
         for socket in quicSockets { socket.loop.execute { socket.closeWhenIdle() } }

@@ -99,7 +99,8 @@ public final class Node: Sendable {
             logger: configuration.logger,
             quic: configuration.usesQUIC
                 ? QUICSettings(storage.identity, configuration.quic, configuration.connection, engine.factory.budget)
-                : nil
+                : nil,
+            autoNAT: configuration.autoNAT
         ) { changes in
             Task { try? await blocking.run { try storage.save(changes) } }
         }
@@ -187,6 +188,11 @@ public final class Node: Sendable {
     /// in `/p2p/<peerID>`.
     public func announcedAddresses() async throws -> [Multiaddr] {
         try await driver.onHome { $0.engine.announced.addresses }.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
+    }
+
+    /// What is known of this node's addresses: whether strangers reach them, by AutoNAT.
+    public func reachability() async throws -> [AddressReachability] {
+        try await driver.onHome { $0.reachability.addresses }
     }
 
     /// Connections made and lost from now on. Ends when the node stops.

@@ -43,6 +43,8 @@ public struct NodeConfiguration: Sendable {
     public var usesQUIC = true
     /// Limits of QUIC beside those of `connection`.
     public var quic = QUICConfiguration()
+    /// How the node finds out whether strangers reach it.
+    public var autoNAT = AutoNATSettings()
     /// Whether peers may measure throughput with the perf protocol.
     public var servesPerf = false
     public var logger: Logger

@@ -1,5 +1,6 @@
 public import MartletCore
 public import MartletIdentity
+public import MartletReachability
 public import MartletSwarm
 
 /// What happens to a node's peers.
@@ -17,6 +18,8 @@ public enum NodeEvent: Sendable {
     case relayFailed(PeerID?, at: Multiaddr, reason: String)
     /// The last connection to a peer is gone, for the reason given.
     case disconnected(PeerID, reason: String)
+    /// It became known of some address of this node whether strangers reach it. All addresses are named.
+    case reachabilityChanged([AddressReachability])
 }
 
 /// A connected peer.

@@ -43,4 +43,23 @@ extension Multiaddr {
         copy[part.value.lowerBound + 1] = UInt8(port & 0xFF)
         return Multiaddr(checked: copy)
     }
+
+    /// The address with the IP part that it begins with replaced, zone included; nil when it begins with another kind of part
+    /// or with an IP address of the other version.
+    public func replacingIP(_ ip: IPAddress) -> Multiaddr? {
+        guard let old = ipAddress else { return nil }
+        let host: Component
+        switch (old, ip) {
+        case (.v4, .v4(let ip)): host = .ip4(ip)
+        case (.v6, .v6(let ip)): host = .ip6(ip)
+        case (.v4, .v6), (.v6, .v4): return nil
+        }
+        let rest = components.drop {
+            switch $0 {
+            case .ip4, .ip6, .ip6zone: true
+            default: false
+            }
+        }
+        return try? Multiaddr([host] + rest)
+    }
 }

@@ -36,7 +36,11 @@ public enum NATFiltering: String, Hashable, Sendable, CaseIterable {
     case unknown
     /// Anybody's.
     case endpointIndependent
-    /// Not those of addresses, or of addresses and ports, that the socket never sent to. Which of the two is not known.
+    /// Those of addresses that the socket sent to, from any of their ports.
+    case addressDependent
+    /// Those of addresses and ports that the socket sent to.
+    case addressAndPortDependent
+    /// Not anybody's; which of the two above is not known.
     case dependent
 }
 

@@ -227,20 +227,7 @@ private struct Seen: Hashable, Comparable {
     let at: ObservedAddresses.Endpoint
 
     /// The listener's address with another host and port.
-    var address: Multiaddr? {
-        let host: Multiaddr.Component =
-            switch at.ip {
-            case .v4(let ip): .ip4(ip)
-            case .v6(let ip): .ip6(ip)
-            }
-        let rest = listener.components.drop {
-            switch $0 {
-            case .ip4, .ip6, .ip6zone: true
-            default: false
-            }
-        }
-        return (try? Multiaddr([host] + rest))?.replacingPort(at.port)
-    }
+    var address: Multiaddr? { listener.replacingIP(at.ip)?.replacingPort(at.port) }
 
     static func < (left: Seen, right: Seen) -> Bool {
         (left.at, left.listener) < (right.at, right.listener)

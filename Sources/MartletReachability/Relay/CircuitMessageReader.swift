@@ -7,16 +7,24 @@ public import MartletCore
 ///
 /// A value that holds at most one unfinished message.
 public struct CircuitMessageReader: Sendable {
+    private let limit: Int
+    private let field: String
     private var buffer: [UInt8] = []
 
-    public init() {}
+    /// - Parameters:
+    ///   - limit: the length in bytes beyond which a message is refused.
+    ///   - field: what errors call a message.
+    public init(limit: Int = Circuit.messageLimit, field: String = "circuit message") {
+        self.limit = limit
+        self.field = field
+    }
 
     /// Whether the stream may end here: no message has been begun.
     public var isAtBoundary: Bool { buffer.isEmpty }
 
     /// The next message without its length; nil when `bytes` is used up and more must come.
     ///
-    /// - Throws: for a length beyond `Circuit.messageLimit`, as soon as it is read. The reader is not to be used again.
+    /// - Throws: for a length beyond the limit, as soon as it is read. The reader is not to be used again.
     public mutating func next(from bytes: inout Bytes) throws(DecodingError) -> [UInt8]? {
         while true {
             guard let (length, prefix) = try header() else {
@@ -36,8 +44,8 @@ public struct CircuitMessageReader: Sendable {
 
     private func header() throws(DecodingError) -> (length: Int, byteCount: Int)? {
         guard case .value(let length, let count) = try Varint.decode(buffer.span.bytes) else { return nil }
-        guard length <= UInt64(Circuit.messageLimit) else {
-            throw .tooLong(field: "circuit message", length: length, limit: Circuit.messageLimit)
+        guard length <= UInt64(limit) else {
+            throw .tooLong(field: field, length: length, limit: limit)
         }
         return (Int(length), count)
     }

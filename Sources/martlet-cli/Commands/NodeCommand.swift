@@ -98,6 +98,7 @@ struct NodeCommand: AsyncParsableCommand {
         var agent: String?
         var path: String?
         var reason: String?
+        var reachability: String?
     }
 
     private func announceAddresses(_ node: Node) {
@@ -139,6 +140,13 @@ struct NodeCommand: AsyncParsableCommand {
                 )
             case .disconnected(let peer, let reason):
                 Output.json(Line(event: "disconnected", peer: "\(peer)", reason: reason))
+            case .reachabilityChanged(let addresses):
+                for known in addresses where known.reachability != .unknown {
+                    Output.json(
+                        Line(
+                            event: "reachability", address: "\(known.address)",
+                            reachability: known.reachability.rawValue))
+                }
             }
         }
     }

@@ -1,0 +1,178 @@
+import Logging
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletQUIC
+import MartletReachability
+import MartletRuntime
+import MartletSwarm
+
+/// Dials peers back for AutoNAT: from ports that nothing else uses, with an identity of its own, so that the peer's NAT is
+/// not opened by what this node does otherwise and the peer's connections to this node are left alone. On the home loop.
+final class DialBackDialer: @unchecked Sendable {
+    private let loop: EventLoop
+    private let factory: ConnectionFactory
+    private let quic: QUICSettings?
+    private let counters: NodeCounters
+    private var running: [ConnectionID: DialBack] = [:]
+    private var lastID: UInt64 = 0
+
+    /// - Parameter local: what the dialed peer is told of who dials.
+    init(loop: EventLoop, factory: ConnectionFactory, quic: QUICSettings?, counters: NodeCounters) {
+        self.loop = loop
+        self.counters = counters
+        var random = RandomSource.system
+        let identity = KeyPair.generate()
+        let protocols = ProtocolTable()
+        Identify.register(in: protocols)
+        let local = LocalPeer(
+            identity: identity, network: factory.local.network, agentVersion: factory.local.agentVersion,
+            protocols: protocols, sequence: 1)
+        var settings = factory.settings
+        settings.identifiesPeers = false
+        self.factory = ConnectionFactory(
+            local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
+            configuration: factory.configuration, settings: settings, budget: factory.budget)
+        self.quic = quic.map { QUICSettings(identity, $0.configuration, $0.connection, $0.budget) }
+    }
+
+    /// Dials and calls back once, on the home loop.
+    func dial(_ request: DialBackRequest, completed: @escaping (DialBackOutcome) -> Void) {
+        lastID += 1
+        let id = ConnectionID(rawValue: lastID)
+        let dial = DialBack(
+            id: id, request: request, loop: loop, factory: factory, quic: quic, counters: counters
+        ) { [weak self] outcome in
+            self?.running[id] = nil
+            completed(outcome)
+        }
+        running[id] = dial
+        dial.begin()
+    }
+
+    func stop() {
+        for id in running.keys.sorted() { running[id]?.end(.notReached) }
+    }
+}
+
+/// One dial for a peer.
+final class DialBack: @unchecked Sendable {
+    private let id: ConnectionID
+    private let request: DialBackRequest
+    private let loop: EventLoop
+    private let factory: ConnectionFactory
+    private let quic: QUICSettings?
+    private let counters: NodeCounters
+    private var onEnd: ((DialBackOutcome) -> Void)?
+    private var attempt: DialAttempt?
+    private var driver: ConnectionDriver?
+    private var timer: LoopTimer?
+    private var isEstablished = false
+
+    init(
+        id: ConnectionID, request: DialBackRequest, loop: EventLoop, factory: ConnectionFactory, quic: QUICSettings?,
+        counters: NodeCounters, onEnd: @escaping (DialBackOutcome) -> Void
+    ) {
+        self.id = id
+        self.request = request
+        self.loop = loop
+        self.factory = factory
+        self.quic = quic
+        self.counters = counters
+        self.onEnd = onEnd
+    }
+
+    func begin() {
+        guard request.delay > .zero else { return start() }
+        timer = LoopTimer(loop: loop) { [weak self] in self?.start() }
+        timer?.schedule(at: loop.now + request.delay)
+    }
+
+    private func start() {
+        guard onEnd != nil else { return }
+        timer = LoopTimer(loop: loop) { [weak self] in
+            guard let self else { return }
+            end(isEstablished ? .reachedWithoutNonce : .notReached)
+        }
+        timer?.schedule(at: loop.now + AutoNAT.dialTimeout)
+        guard let target = SocketAddress(request.address) else { return end(.notReached) }
+        if request.address.isDialableQUIC { startQUIC(target) } else { startTCP(target) }
+    }
+
+    private func startTCP(_ target: SocketAddress) {
+        let attempt = DialAttempt(loop: loop)
+        self.attempt = attempt
+        attempt.start(to: target) { [weak self] result in
+            guard let self else { return }
+            self.attempt = nil
+            guard onEnd != nil, case .success(let socket) = result else { return end(.notReached) }
+            let connection = factory.makeConnection(
+                id, role: .dialer, remoteAddress: request.address, expecting: request.peer, random: .system,
+                now: loop.now)
+            run(
+                StreamConnectionDriver(
+                    connection: connection, socket: socket, listener: nil, loop: loop, counters: counters
+                ) { [weak self] _, event in self?.reported(event) })
+        }
+    }
+
+    private func startQUIC(_ target: SocketAddress) {
+        guard let quic, let remote = target.quicAddress else { return end(.notReached) }
+        do {
+            let any: IPAddress = target.isIP4 ? .v4(.any) : .v6(.any)
+            let socket = try QUICSocket(
+                loop: loop, at: SocketAddress(any, port: 0), isListening: false, settings: quic, counters: counters
+            ) { socket, connection in socket.refuse(connection) }
+            let muxer = try socket.connect(to: remote, expecting: request.peer)
+            let connection = factory.makeConnection(
+                id, role: .dialer, remoteAddress: request.address, muxer: muxer, now: loop.now)
+            run(
+                QUICConnectionDriver(connection: connection, muxer: muxer, socket: socket, counters: counters) {
+                    [weak self] _, event in self?.reported(event)
+                })
+            // Nothing else uses it.
+            socket.closeWhenIdle()
+        } catch {
+            end(.notReached)
+        }
+    }
+
+    private func run(_ driver: ConnectionDriver) {
+        self.driver = driver
+        driver.start()
+    }
+
+    private func reported(_ event: PeerConnectionEvent) {
+        switch event {
+        case .established:
+            isEstablished = true
+            sayNonce()
+        case .closed: end(isEstablished ? .reachedWithoutNonce : .notReached)
+        case .identified, .identifyFailed, .roundTrip, .usage: break
+        }
+    }
+
+    private func sayNonce() {
+        let sender = DialBackSender(nonce: request.nonce) { [weak self] isTaken in
+            self?.end(isTaken ? .reached : .reachedWithoutNonce)
+        }
+        do {
+            _ = try driver?.openStream([AutoNAT.dialBackProtocolID], handler: sender)
+        } catch {
+            end(.reachedWithoutNonce)
+        }
+    }
+
+    func end(_ outcome: DialBackOutcome) {
+        guard let onEnd else { return }
+        self.onEnd = nil
+        timer?.cancel()
+        attempt?.cancel()
+        if let driver {
+            self.driver = nil
+            // Not from inside a call of the connection.
+            loop.execute { driver.close() }
+        }
+        onEnd(outcome)
+    }
+}

@@ -1,0 +1,61 @@
+public import MartletCore
+
+/// AutoNAT v2: asking peers to dial an address of ours back, to learn whether strangers reach it
+/// (libp2p specs/autonat/autonat-v2.md).
+public enum AutoNAT {
+    public static let dialRequestProtocolID = "/libp2p/autonat/2/dial-request"
+    public static let dialBackProtocolID = "/libp2p/autonat/2/dial-back"
+
+    /// Bytes of a message, as go has it.
+    public static let messageLimit = 8192
+    /// Addresses of a request that are looked at.
+    public static let addressLimit = 50
+    /// What a server asks a peer to send before it dials an address that is not the peer's own.
+    public static let dialDataByteCounts = 30_000...100_000
+    /// Bytes of one piece of that data, and the fewest that a piece other than the last may have.
+    static let dialDataPieceLimit = 4096
+    static let smallestDialDataPiece = 100
+    /// Requests of one connection at a time.
+    public static let streamLimit = 2
+    /// How long a server takes over dialing and saying its nonce.
+    public static let dialTimeout = Duration.seconds(15)
+}
+
+/// Whether strangers reach an address.
+public enum Reachability: String, Hashable, Sendable, CaseIterable {
+    case unknown
+    case `public`
+    case `private`
+}
+
+/// Where this node knows one of its addresses from.
+public enum AddressOrigin: String, Hashable, Sendable, CaseIterable {
+    /// An address of an interface, at a port that it listens at.
+    case listening
+    /// A gateway was asked to forward a port.
+    case mapped
+    /// Peers said that they see it.
+    case observed
+    /// A guess: the host that peers see, with the port that this node listens at, as if somebody had that port forwarded.
+    case forwarded
+}
+
+/// An address of this node and what is known of it.
+public struct AddressReachability: Hashable, Sendable {
+    public let address: Multiaddr
+    public let origin: AddressOrigin
+    public let reachability: Reachability
+    /// Peers that reached it, and that did not, when they were last asked.
+    public let successCount: Int
+    public let failureCount: Int
+
+    public init(
+        address: Multiaddr, origin: AddressOrigin, reachability: Reachability, successCount: Int, failureCount: Int
+    ) {
+        self.address = address
+        self.origin = origin
+        self.reachability = reachability
+        self.successCount = successCount
+        self.failureCount = failureCount
+    }
+}
