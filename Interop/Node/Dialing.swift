@@ -28,6 +28,7 @@ struct Dialing {
         case "reset-by-listener": return try await resetByListener()
         case "reset-by-dialer": return try await resetByDialer()
         case "refused": return try await refused()
+        case "calls": return try await CallsInFlight.run(node, peer, count: count)
         case "wait": return wait()
         default: throw Failed(description: "no scenario \(scenario)")
         }

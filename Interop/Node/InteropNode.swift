@@ -16,13 +16,15 @@ struct InteropNode: AsyncParsableCommand {
     struct Listen: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Serve until standard input ends.")
 
-        @Option var listen = "/ip4/127.0.0.1/tcp/0"
+        @Option var listen = ["/ip4/127.0.0.1/tcp/0"]
+        @Option var relay: [String] = []
         @Option var network: String?
 
         func run() async throws {
             let node = try await Node.start {
                 $0.network = network
-                $0.listenAddresses = [try Multiaddr(listen)]
+                $0.listenAddresses = try listen.map { try Multiaddr($0) }
+                $0.relays = try relay.map { try Multiaddr($0) }
             }
             await Listening(node: node).run()
             await node.stop()
@@ -34,13 +36,17 @@ struct InteropNode: AsyncParsableCommand {
 
         @Argument var address: String
         @Option var scenario: String
+        @Option var listen: [String] = []
         @Option var bytes = 1 << 20
         @Option var count = 10
         @Option var network: String?
 
         func run() async throws {
             let holds = await report(scenario) {
-                let node = try await Node.start { $0.network = network }
+                let node = try await Node.start {
+                    $0.network = network
+                    $0.listenAddresses = try listen.map { try Multiaddr($0) }
+                }
                 node.lattica.enable()
                 let peer = try await node.connect(to: try Multiaddr(address))
                 let fields = try await Dialing(node: node, peer: peer, byteCount: bytes, count: count).run(scenario)

@@ -18,6 +18,7 @@ final class Listening: Sendable {
             try await stream.write(Bytes(SHA256.hash(try await stream.readToEnd()).bytes))
         }
         LatticaService.serve(node)
+        CallsInFlight.serve(node)
         node.handle(Wire.reset) { [self] stream in try await serveReset(stream) }
     }
 

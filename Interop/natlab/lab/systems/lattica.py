@@ -12,17 +12,20 @@ class Lattica(System):
     def missing():
         return None if PYTHON.exists() else "Lattica is not installed: run Interop/setup.sh"
 
-    def reach(self, dialer, target, seconds):
+    def start_relay(self):
         relay = self.program(self.lab.relay, [PYTHON, PEERS / "p2pd_relay.py", *self.listen_addresses("11.7.1.1")], "relay")
-        marks = {"udp": "/quic-v1/p2p", "tcp": "/tcp/4001/p2p"}
-        addresses = [each for mark in (marks[way] for way in self.transports)
-                     for each in relay.wait_for("ready", 20)["addrs"] if mark in each][:1]
-        listen = ["--listen", *self.listen_addresses()]
-        pair = [PYTHON, PEERS / "lattica_pair.py"]
-        waiting = self.program(target.host, [*pair, "listen", *addresses, *listen], "target")
-        peer = waiting.wait_for("ready", 20)["peer"]
+        return relay, relay.wait_for("ready", 20)["addrs"]
+
+    def _pair(self, *words):
+        return [PYTHON, PEERS / "lattica_pair.py", *words, "--listen", *self.listen_addresses()]
+
+    def start_node(self, site, relay, name="target"):
+        node = self.program(site.host, self._pair("listen", relay), name)
+        return node, node.wait_for("ready", 20)["peer"]
+
+    def dial(self, site, relay, peer, seconds):
         began = time.monotonic()
-        dialing = self.program(dialer.host, [*pair, "dial", *addresses, "--target", peer, "--seconds", seconds, *listen], "dialer")
+        dialing = self.program(site.host, self._pair("dial", relay, "--target", peer, "--seconds", seconds), "dialer")
         outcome, relayed_at = Outcome(), None
         while line := dialing.next(began + seconds + 20):
             at, said = line

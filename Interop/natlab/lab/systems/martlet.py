@@ -11,6 +11,7 @@ BINARY = pathlib.Path(os.environ.get("MARTLET", ROOT / ".build" / "release" / "m
 
 class Martlet(System):
     name = "martlet"
+    network = ()
 
     @staticmethod
     def missing():
@@ -22,27 +23,23 @@ class Martlet(System):
     def options(self, option, addresses):
         return [word for address in addresses for word in (option, address)]
 
-    def start_relay(self, addresses=("11.7.1.1",), name="relay"):
-        """Its full addresses, the preferred first. A second start has the same identity and so the same addresses."""
-        listen = [each for address in addresses for each in self.listen_addresses(address)]
-        relay = self.program(self.lab.relay, self.command(name, "relay", *self.options("--listen", listen)), name)
+    def start_relay(self, name="relay"):
+        """A second start has the same identity and so the same addresses."""
+        listen = self.options("--listen", self.listen_addresses("11.7.1.1"))
+        relay = self.program(self.lab.relay, self.command(name, "relay", *listen, *self.network), name)
         relay.wait_for("ready", 20)
         return relay, [said["address"] for said in relay.heard if said.get("event") == "listening"]
 
-    def start_node(self, site, relays, name="target", host=None, words=()):
-        """A node with a reservation at the relays, and its peer id."""
+    def start_node(self, site, relay, name="target", host=None):
         node = self.program(host or site.host, self.command(
-            name, "node", *self.options("--listen", self.listen_addresses()), *self.options("--relay", relays), *words), name)
+            name, "node", *self.options("--listen", self.listen_addresses()), "--relay", relay, *self.network), name)
         return node, node.wait_for("ready", 20)["peer"]
 
-    def reach(self, dialer, target, seconds):
-        _, relays = self.start_relay()
-        _, peer = self.start_node(target, relays[:1])
-        return self.ping(dialer, f"{relays[0]}/p2p-circuit/p2p/{peer}", seconds)
-
-    def ping(self, dialer, address, seconds, name="dialer"):
+    def dial(self, site, relay, peer, seconds, name="dialer"):
         began = time.monotonic()
-        dialing = self.program(dialer.host, self.command(name, "ping", address, "--until", "direct", "--timeout", seconds), name)
+        listen = self.options("--listen", self.listen_addresses(port=0))
+        dialing = self.program(site.host, self.command(
+            name, "ping", f"{relay}/p2p-circuit/p2p/{peer}", "--until", "direct", "--timeout", seconds, *listen, *self.network), name)
         outcome, relayed_at = Outcome(), None
         while line := dialing.next(began + seconds + 20):
             at, said = line
@@ -58,3 +55,9 @@ class Martlet(System):
                     outcome.upgrade_ms = round((at - relayed_at) * 1000)
             outcome.answers = outcome.path is not None
         return outcome
+
+
+class MartletBesideLattica(Martlet):
+    """Lattica nodes talk to nothing that does not name their network."""
+
+    network = ("--network", "/lattica/1.0.0")

@@ -78,6 +78,9 @@ class Program:
     def pid(self):
         return self._process.pid
 
+    def finish_input(self):
+        self._process.stdin.close()
+
     def signal(self, number):
         self._process.send_signal(number)
 
@@ -100,7 +103,7 @@ class Program:
 
 
 class System:
-    """One run: `with System(lab, transports) as system: system.start(...)`."""
+    """What one run of programs needs: a lab, a folder for their logs, and their end. `with System(lab, transports) as system:`"""
 
     name = "system"
 
@@ -128,6 +131,26 @@ class System:
         ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
         return [ways[transport] for transport in self.transports]
 
-    def reach(self, dialer, target, seconds):
-        """The relay, the target, then the dialer: what came of it. May raise Failed."""
+    def preferred(self, addresses):
+        """The first of the full addresses that is of the first transport."""
+        mark = {"udp": "/quic-v1/p2p/", "tcp": "/tcp/4001/p2p/"}[self.transports[0]]
+        return next(each for each in addresses if mark in each)
+
+    # What each system does in its own way; all may raise Failed.
+
+    @staticmethod
+    def missing():
+        """What there has to be and is not; None if all is there."""
+        return None
+
+    def start_relay(self):
+        """The relay, and its full addresses."""
+        raise NotImplementedError
+
+    def start_node(self, site, relay):
+        """A node behind its NAT that can be reached through the relay at this address, and its peer id."""
+        raise NotImplementedError
+
+    def dial(self, site, relay, peer, seconds):
+        """Reaches the peer through the relay, waits so long for a direct path: an Outcome."""
         raise NotImplementedError

@@ -1,0 +1,212 @@
+"""`natlab.sh moves`: what a fetch and calls notice when their path changes, and how fast a relay's restart is healed."""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from .systems.martlet import BINARY, Martlet
+from .systems.system import ROOT, Failed
+from .topology import Lab
+
+INTEROP_NODE = ROOT / ".build" / "release" / "interop-node"
+DIRECT = ("direct", "lan")
+
+
+def until(condition, seconds, what):
+    """Waits for a condition and says how long it took."""
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        if value := condition():
+            return value, time.monotonic() - began
+        time.sleep(0.05)
+    raise Failed(f"{what} did not come within {seconds} s")
+
+
+class Pair:
+    """A relay, and two sites whose hosts run nodes with reservations there. `target` and `dialer` are names of nodes."""
+
+    def __init__(self, lab, martlet, kind="port-restricted"):
+        self.lab, self.martlet = lab, martlet
+        self.dialer, self.target = lab.site("dialer", kind), lab.site("target", kind)
+        self.relay, addresses = martlet.start_relay()
+        self.reached_at = martlet.preferred(addresses)
+
+    def start_nodes(self):
+        _, self.peer = self.martlet.start_node(self.target, self.reached_at, "target")
+        self.martlet.start_node(self.dialer, self.reached_at, "dialer")
+        self.address = f"{self.reached_at}/p2p-circuit/p2p/{self.peer}"
+
+    def ask(self, name, *words, seconds=30):
+        """A command to the node `name` that runs, as its JSON lines."""
+        asked = subprocess.run([BINARY, *words, "--json", "--data-dir", self.martlet.folder / f"{name}.data"], capture_output=True,
+                               text=True, timeout=seconds)
+        lines = [json.loads(line) for line in asked.stdout.splitlines()]
+        if asked.returncode != 0:
+            raise Failed(f"martlet {words[0]}: {asked.stderr.strip()}")
+        return lines
+
+    def path(self):
+        """Which kind of path the dialing node uses to the target now; None when there is none."""
+        listed = self.ask("dialer", "peers")[-1]["peers"]
+        paths = [each["path"] for each in listed if each["peer"] == self.peer]
+        return next((path for path in paths if path in DIRECT), paths[0] if paths else None)
+
+    def cut(self):
+        """The dialer's router drops what goes directly between the two sites from now on, without a word."""
+        for protocol in ("udp", "tcp"):
+            self.dialer.refuse(self.target.wan, protocol)
+
+    def mend(self):
+        self.dialer.accept_again()
+
+
+def fetch(byte_count, transports=("udp", "tcp")):
+    """A fetch that begins on the relay, moves to the direct path, loses that, and gets it back."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        pair.start_nodes()
+        source, copy = martlet.folder / "source", martlet.folder / "copy"
+        subprocess.run(["sh", "-c", f"head -c {byte_count} /dev/urandom >{source}"], check=True)
+        cid = pair.ask("target", "share", source, seconds=120)[-1]["cid"]
+        began = time.monotonic()
+        getting = martlet.program(pair.dialer.host, [
+            BINARY, "get", cid, "-o", copy, "--from", pair.address, "--json", "--data-dir", martlet.folder / "dialer.data"], "get")
+        report = {"bytes": byte_count, "paths": []}
+        moves = threading.Thread(target=_move, args=(pair, report, copy, byte_count), daemon=True)
+        moves.start()
+        summary = {}
+        while line := getting.next(began + 600):
+            if "error" in line[1]:
+                raise Failed(f"the fetch failed: {line[1]['error']['message']}")
+            summary = line[1] if "cid" in line[1] else summary
+        report["seconds"] = round(time.monotonic() - began, 2)
+        moves.join(1)
+        if not summary:
+            raise Failed(f"the fetch gave no answer; {getting.said()[-300:]}")
+        report["fetched_again"] = sum(each["bytes"] for each in summary["sources"]) - byte_count
+        report["is_equal"] = _digest(source) == _digest(copy)
+        martlet.forget_logs()
+        return report
+
+
+def _move(pair, report, copy, byte_count):
+    part = f"{copy}.part"
+
+    def has(share):
+        for place in (copy, part):
+            if os.path.exists(place) and os.stat(place).st_blocks * 512 >= share * byte_count:
+                return True
+        return False
+
+    try:
+        _, waited = until(lambda: pair.path() in DIRECT, 30, "the direct path")
+        report["paths"].append(["direct", round(waited, 2)])
+        until(lambda: has(0.3), 300, "a third of the file")
+        pair.cut()
+        _, waited = until(lambda: pair.path() == "relayed", 60, "the relay after the direct path was cut")
+        report["paths"].append(["relayed", round(waited, 2)])
+        until(lambda: has(0.6), 300, "two thirds of the file")
+        pair.mend()
+        _, waited = until(lambda: pair.path() in DIRECT, 60, "the direct path again")
+        report["paths"].append(["direct", round(waited, 2)])
+    except (Failed, OSError) as failure:
+        report["paths"].append([str(failure), None])
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def calls(count=1000, transports=("udp", "tcp")):
+    """Calls always under way while the path goes from the relay to direct, back, and to direct again."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        listen = [word for each in martlet.listen_addresses() for word in ("--listen", each)]
+        target = martlet.program(pair.target.host, [INTEROP_NODE, "listen", *listen, "--relay", pair.reached_at], "target")
+        peer = target.wait_for("ready", 20)["peer"]
+        time.sleep(1)  # until the reservation is there
+        dialing = martlet.program(pair.dialer.host, [
+            INTEROP_NODE, "dial", f"{pair.reached_at}/p2p-circuit/p2p/{peer}", "--scenario", "calls", "--count", count, *listen], "calls")
+        report = {"count": count, "first_path": dialing.wait_for("connected", 20)["path"], "paths": []}
+        _next_path(dialing, report, DIRECT, 30)
+        time.sleep(1)
+        pair.cut()
+        _next_path(dialing, report, ("relayed",), 60)
+        time.sleep(1)
+        pair.mend()
+        _next_path(dialing, report, DIRECT, 90)
+        time.sleep(1)
+        dialing.finish_input()
+        verdict = None
+        while line := dialing.next(time.monotonic() + 60):
+            verdict = line[1] if "ok" in line[1] else verdict
+        if not verdict or not verdict["ok"]:
+            raise Failed(f"calls failed: {verdict}; paths {report['paths']}")
+        martlet.forget_logs()
+        return report | {name: verdict[name] for name in ("calls", "errors", "runs")}
+
+
+def _next_path(program, report, wanted, seconds):
+    began = time.monotonic()
+    while line := program.next(began + seconds):
+        if line[1].get("path") in wanted:
+            report["paths"].append([line[1]["path"], round(line[0] - began, 2)])
+            return
+        if "ok" in line[1]:
+            raise Failed(f"it ended early: {line[1]}")
+    raise Failed(f"no {' or '.join(wanted)} path within {seconds} s; so far {report['paths']}")
+
+
+def relay_restart(is_killed, kind="symmetric", transports=("udp", "tcp")):
+    """How long after its relay is there again a node can be reached through it."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet, kind)
+        pair.start_nodes()
+        pair.ask("dialer", "ping", pair.address, "--count", "1")
+        pair.relay.signal(signal.SIGKILL if is_killed else signal.SIGTERM)
+        until(lambda: not pair.relay.is_running(), 10, "the relay's end")
+        time.sleep(1)
+        # From here on: the time until the relay listens is its own, not that of the healing.
+        pair.relay, _ = martlet.start_relay()
+        began = time.monotonic()
+        while True:
+            try:
+                martlet_ping = subprocess.run(
+                    pair.dialer.host.command(BINARY, "ping", pair.address, "--count", "1", "--json", "--data-dir",
+                                             martlet.folder / "fresh.data"), capture_output=True, text=True, timeout=20)
+            except subprocess.TimeoutExpired:
+                martlet_ping = None
+            if martlet_ping and martlet_ping.returncode == 0:
+                break
+            if time.monotonic() > began + 60:
+                raise Failed(f"not reachable 60 s after the relay's restart: {martlet_ping and martlet_ping.stderr}")
+        healed = round(time.monotonic() - began, 2)
+        martlet.forget_logs()
+        return {"relay": "killed" if is_killed else "stopped", "healed_after_s": healed}
+
+
+def main(words):
+    parser = argparse.ArgumentParser(prog="natlab moves", description="Fetches, calls and relays while paths change.")
+    parser.add_argument("what", nargs="*", metavar="fetch|calls|relay", help="all, if not given")
+    parser.add_argument("--bytes", type=int, default=1 << 30)
+    parser.add_argument("--count", type=int, default=1000, help="calls in flight")
+    parser.add_argument("--transport", choices=("udp", "tcp", "both"), default="both")
+    options = parser.parse_args(words)
+    transports = {"udp": ("udp",), "tcp": ("tcp",), "both": ("udp", "tcp")}[options.transport]
+    steps = {"fetch": [lambda: fetch(options.bytes, transports)], "calls": [lambda: calls(options.count, transports)],
+             "relay": [lambda: relay_restart(False, transports=transports), lambda: relay_restart(True, transports=transports)]}
+    status = 0
+    for name in options.what or steps:
+        for step in steps[name]:
+            try:
+                print(json.dumps({"move": name, **step()}), flush=True)
+            except Failed as failure:
+                status = 1
+                print(json.dumps({"move": name, "failed": str(failure)}), flush=True)
+    return status
