@@ -65,14 +65,21 @@ class Daemon:
         hosts = ["-hostAddrs", listen] if listen else ["-noListenAddrs"]
         command = [str(daemon_binary()), "-listen", f"/unix{self.control}", *hosts, "-natPortMap=false", "-relay=false"]
         # The daemon says only in its debug log whether a stream ended or was reset.
-        environment = dict(os.environ, GOLOG_LOG_LEVEL="error,p2pd=debug", GOLOG_LOG_FMT="nocolor")
+        levels = os.environ.get("P2PD_LOG", "error,p2pd=debug")
+        environment = dict(os.environ, GOLOG_LOG_LEVEL=levels, GOLOG_LOG_FMT="nocolor")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command + list(options), stdout=log, stderr=log, env=environment)
         self._await_control()
-        fields = self._request((1, IDENTIFY))[4][0]
-        identity = decode(fields)
+        identity = self._identity()
         self.peer = base58.b58encode(identity[1][0]).decode()
-        self.addresses = [str(Multiaddr(each)) for each in identity.get(2, [])]
+        self.addresses = self.current_addresses()
+
+    def _identity(self):
+        return decode(self._request((1, IDENTIFY))[4][0])
+
+    def current_addresses(self):
+        """Those that it announces now; relays come and go."""
+        return [str(Multiaddr(each)) for each in self._identity().get(2, [])]
 
     def _await_control(self):
         for _ in range(500):

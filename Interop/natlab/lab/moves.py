@@ -34,11 +34,11 @@ class Pair:
         self.lab, self.martlet = lab, martlet
         self.dialer, self.target = lab.site("dialer", kind), lab.site("target", kind)
         self.relay, addresses = martlet.start_relay()
-        self.reached_at = martlet.preferred(addresses)
+        self.reached_at = martlet.of_first_transport(addresses)[0]
 
     def start_nodes(self):
-        _, self.peer = self.martlet.start_node(self.target, self.reached_at, "target")
-        self.martlet.start_node(self.dialer, self.reached_at, "dialer")
+        _, self.peer = self.martlet.start_node(self.target, [self.reached_at], "target")
+        self.martlet.start_node(self.dialer, [self.reached_at], "dialer")
         self.address = f"{self.reached_at}/p2p-circuit/p2p/{self.peer}"
 
     def ask(self, name, *words, seconds=30):

@@ -12,12 +12,13 @@ from .kind import COMMON, Kind
 from .matrix import pairs, parse_pairs, table
 from .systems.lattica import Lattica
 from .systems.martlet import Martlet, MartletBesideLattica
+from .systems.p2pd import P2PD, P2PDRelay
 from .systems.system import Failed, Outcome
 from .topology import Lab
 
 # What `--system DIALER:TARGET:RELAY` names; `DIALER` alone is target, too, and has the relay of the second column.
-SYSTEMS = {"martlet": (Martlet, "martlet"), "lattica": (Lattica, "p2pd")}
-RELAYS = {"martlet": Martlet, "p2pd": Lattica}
+SYSTEMS = {"martlet": (Martlet, "martlet"), "lattica": (Lattica, "p2pd"), "p2pd": (P2PD, "p2pds")}
+RELAYS = {"martlet": Martlet, "p2pd": P2PDRelay, "p2pds": P2PD}
 TRANSPORTS = {"udp": ("udp",), "tcp": ("tcp",), "both": ("udp", "tcp")}
 
 
@@ -63,9 +64,9 @@ def run(combination, pair, transports, seconds=20):
         dialer, target = lab.site("dialer", pair[0]), lab.site("target", pair[1])
         try:
             _, addresses = systems[combination.relay].start_relay()
-            relay = systems[combination.relay].preferred(addresses)
-            _, peer = systems[combination.target].start_node(target, relay)
-            outcome = systems[combination.dialer].dial(dialer, relay, peer, seconds)
+            relays = systems[combination.relay].of_first_transport(addresses)
+            _, peer = systems[combination.target].start_node(target, relays)
+            outcome = systems[combination.dialer].dial(dialer, relays, peer, seconds)
         except Failed as failure:
             outcome = Outcome(error=str(failure))
     outcome.logs = " ".join(str(each.folder) for each in systems.values())

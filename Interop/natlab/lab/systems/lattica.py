@@ -1,4 +1,4 @@
-"""Lattica nodes with go-libp2p's daemon as relay; both from Interop/.venv."""
+"""Lattica nodes; from Interop/.venv."""
 
 import time
 
@@ -12,20 +12,16 @@ class Lattica(System):
     def missing():
         return None if PYTHON.exists() else "Lattica is not installed: run Interop/setup.sh"
 
-    def start_relay(self):
-        relay = self.program(self.lab.relay, [PYTHON, PEERS / "p2pd_relay.py", *self.listen_addresses("11.7.1.1")], "relay")
-        return relay, relay.wait_for("ready", 20)["addrs"]
-
     def _pair(self, *words):
         return [PYTHON, PEERS / "lattica_pair.py", *words, "--listen", *self.listen_addresses()]
 
-    def start_node(self, site, relay, name="target"):
-        node = self.program(site.host, self._pair("listen", relay), name)
+    def start_node(self, site, relays, name="target"):
+        node = self.program(site.host, self._pair("listen", relays[0]), name)
         return node, node.wait_for("ready", 20)["peer"]
 
-    def dial(self, site, relay, peer, seconds):
+    def dial(self, site, relays, peer, seconds):
         began = time.monotonic()
-        dialing = self.program(site.host, self._pair("dial", relay, "--target", peer, "--seconds", seconds), "dialer")
+        dialing = self.program(site.host, self._pair("dial", relays[0], "--target", peer, "--seconds", seconds), "dialer")
         outcome, relayed_at = Outcome(), None
         while line := dialing.next(began + seconds + 20):
             at, said = line

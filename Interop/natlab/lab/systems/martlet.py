@@ -30,16 +30,16 @@ class Martlet(System):
         relay.wait_for("ready", 20)
         return relay, [said["address"] for said in relay.heard if said.get("event") == "listening"]
 
-    def start_node(self, site, relay, name="target", host=None):
+    def start_node(self, site, relays, name="target", host=None):
         node = self.program(host or site.host, self.command(
-            name, "node", *self.options("--listen", self.listen_addresses()), "--relay", relay, *self.network), name)
+            name, "node", *self.options("--listen", self.listen_addresses()), "--relay", relays[0], *self.network), name)
         return node, node.wait_for("ready", 20)["peer"]
 
-    def dial(self, site, relay, peer, seconds, name="dialer"):
+    def dial(self, site, relays, peer, seconds, name="dialer"):
         began = time.monotonic()
         listen = self.options("--listen", self.listen_addresses(port=0))
         dialing = self.program(site.host, self.command(
-            name, "ping", f"{relay}/p2p-circuit/p2p/{peer}", "--until", "direct", "--timeout", seconds, *listen, *self.network), name)
+            name, "ping", f"{relays[0]}/p2p-circuit/p2p/{peer}", "--until", "direct", "--timeout", seconds, *listen, *self.network), name)
         outcome, relayed_at = Outcome(), None
         while line := dialing.next(began + seconds + 20):
             at, said = line

@@ -131,10 +131,10 @@ class System:
         ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
         return [ways[transport] for transport in self.transports]
 
-    def preferred(self, addresses):
-        """The first of the full addresses that is of the first transport."""
+    def of_first_transport(self, addresses):
+        """The full addresses that are of the first transport."""
         mark = {"udp": "/quic-v1/p2p/", "tcp": "/tcp/4001/p2p/"}[self.transports[0]]
-        return next(each for each in addresses if mark in each)
+        return [each for each in addresses if mark in each]
 
     # What each system does in its own way; all may raise Failed.
 
@@ -144,13 +144,13 @@ class System:
         return None
 
     def start_relay(self):
-        """The relay, and its full addresses."""
+        """The relay, and its full addresses; those of several, where a system needs them."""
         raise NotImplementedError
 
-    def start_node(self, site, relay):
-        """A node behind its NAT that can be reached through the relay at this address, and its peer id."""
+    def start_node(self, site, relays):
+        """A node behind its NAT that can be reached through the first of the relays, and its peer id."""
         raise NotImplementedError
 
-    def dial(self, site, relay, peer, seconds):
-        """Reaches the peer through the relay, waits so long for a direct path: an Outcome."""
+    def dial(self, site, relays, peer, seconds):
+        """Reaches the peer through the first of the relays, waits so long for a direct path: an Outcome."""
         raise NotImplementedError
