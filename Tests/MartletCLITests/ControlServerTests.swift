@@ -17,7 +17,7 @@ import Testing
     }
 
     @Test func reportsComeBeforeTheAnswer() async throws {
-        let round = RoundTripReport(peer: "p", sequence: 1, rttUs: 5)
+        let round = RoundTripReport(peer: "p", sequence: 1, rttUs: 5, path: "direct", transport: "tcp")
         try await withServer { _, report in
             for _ in 0..<100 { report(.roundTrip(round)) }
             return .nothing

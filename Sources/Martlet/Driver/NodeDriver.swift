@@ -348,9 +348,10 @@ final class NodeDriver: @unchecked Sendable {
         return connection
     }
 
-    var status: [PeerStatus] {
+    /// The established connections that are wanted.
+    func statuses(_ isWanted: (ConnectionID) -> Bool) -> [PeerStatus] {
         let now = home.now
-        return engine.swarm.connectionInfos.map { info in
+        return engine.swarm.connectionInfos.filter { isWanted($0.id) }.map { info in
             let driver = drivers[info.id]
             let rates = driver?.meter.rates(now: now)
             return PeerStatus(

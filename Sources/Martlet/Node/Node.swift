@@ -176,7 +176,14 @@ public final class Node: Sendable {
 
     /// The connections there are now.
     public func peers() async throws -> [PeerStatus] {
-        try await driver.onHome { $0.status }
+        try await driver.onHome { driver in driver.statuses { _ in true } }
+    }
+
+    /// The connection used for `peer` now; nil when there is none.
+    public func status(of peer: PeerID) async throws -> PeerStatus? {
+        try await driver.onHome { driver in
+            driver.engine.swarm.connection(to: peer).flatMap { id in driver.statuses { $0 == id }.first }
+        }
     }
 
     /// How the node stands with the relays that it was given.

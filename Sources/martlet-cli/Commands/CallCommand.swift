@@ -33,6 +33,7 @@ struct CallCommand: AsyncParsableCommand {
 
     @OptionGroup var directory: DataDirectoryOptions
     @OptionGroup var node: NodeOptions
+    @OptionGroup var reach: ReachOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
@@ -43,7 +44,9 @@ struct CallCommand: AsyncParsableCommand {
     func run() async throws {
         let request = ControlRequest.call(
             target: target, method: method, text: data, file: file.map { Paths.absolute($0) }, deadline: deadline)
-        let answer = try await NodeAccess.perform(request, in: try directory.resolve(), options: node) { _ in }
+        let answer = try await NodeAccess.perform(
+            request, in: try directory.resolve(), options: node, reach: reach, targets: [target]
+        ) { _ in }
         guard case .call(let report) = answer else { throw ControlClient.misunderstanding }
         if output.json { return Output.json(report) }
         if let text = report.text { return Output.line(text) }

@@ -28,6 +28,7 @@ struct GetCommand: AsyncParsableCommand {
 
     @OptionGroup var data: DataDirectoryOptions
     @OptionGroup var node: NodeOptions
+    @OptionGroup var reach: ReachOptions
     @OptionGroup var format: OutputOptions
 
     func run() async throws {
@@ -36,7 +37,9 @@ struct GetCommand: AsyncParsableCommand {
             cid: "\(cid)", path: Paths.absolute(output), from: from.map { "\($0)" }, replacing: replace)
         let answer: ControlAnswer
         do {
-            answer = try await NodeAccess.perform(request, in: try data.resolve(), options: node) { reply in
+            answer = try await NodeAccess.perform(
+                request, in: try data.resolve(), options: node, reach: reach, targets: from.map { "\($0)" }
+            ) { reply in
                 if case .progress(let progress) = reply { display.show(progress) }
             }
         } catch {

@@ -8,8 +8,9 @@ struct NodeCommand: AsyncParsableCommand {
         commandName: "node",
         abstract: "Run a node until it is interrupted.",
         discussion: """
-            Prints the addresses that others can reach it at, one a line, and then `ready`: it is listening, and one of \
-            the peers given is connected or has not answered within 5 seconds.
+            Prints the addresses that others can reach it at, one a line, and then `ready`: it is listening, one of the \
+            peers given is connected or has not answered within 5 seconds, and with --relay, a relay has granted a \
+            reservation, unless the node has a public address of its own.
 
             SIGINT and SIGTERM stop it in order; a second one at once. Without an identity in the data directory, one is \
             made.
@@ -17,7 +18,7 @@ struct NodeCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "An address to accept connections at; may be given several times. (default: port 4001 on every IPv4 address, or a free port when that one is taken)",
+            "An address to accept connections at; may be given several times. (default: TCP and UDP port 4001 on every IPv4 address, or free ports when those are taken)",
             valueName: "multiaddr"),
         transform: parseMultiaddr)
     var listen: [Multiaddr] = []
@@ -28,6 +29,12 @@ struct NodeCommand: AsyncParsableCommand {
             valueName: "multiaddr"),
         transform: parseMultiaddr)
     var peer: [Multiaddr] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "A relay that others can reach this node through; may be given several times.", valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var relay: [Multiaddr] = []
 
     @Flag(help: "Let peers measure throughput with /perf/1.0.0. It costs whatever they ask.")
     var servePerf = false
@@ -57,7 +64,9 @@ struct NodeCommand: AsyncParsableCommand {
         }
         announceAddresses(node)
         let ready = Task {
-            await waitForPeer(node)
+            async let peer: Void = waitForPeer(node)
+            await waitForRelay(node)
+            await peer
             if !Task.isCancelled { announceReady(node) }
         }
         _ = await signals.next()
@@ -73,19 +82,24 @@ struct NodeCommand: AsyncParsableCommand {
         configuration.dataDirectory = directory.path
         configuration.identity = try KeyFile.loadOrCreate(at: directory.keyFile, passphrase: try passphrase.read())
         configuration.peers = peer
+        configuration.relays = relay
         configuration.servesPerf = servePerf
         node.apply(to: &configuration)
         guard listen.isEmpty else {
             configuration.listenAddresses = listen
             return try await Node.start(configuration)
         }
-        configuration.listenAddresses = [try Multiaddr("/ip4/0.0.0.0/tcp/4001")]
+        configuration.listenAddresses = try Self.addresses(port: 4001)
         do {
             return try await Node.start(configuration)
         } catch let error as MartletError where error.code == .systemError {
-            configuration.listenAddresses = [try Multiaddr("/ip4/0.0.0.0/tcp/0")]
+            configuration.listenAddresses = try Self.addresses(port: 0)
             return try await Node.start(configuration)
         }
+    }
+
+    private static func addresses(port: Int) throws -> [Multiaddr] {
+        [try Multiaddr("/ip4/0.0.0.0/tcp/\(port)"), try Multiaddr("/ip4/0.0.0.0/udp/\(port)/quic-v1")]
     }
 
     // MARK: What is printed
@@ -101,8 +115,10 @@ struct NodeCommand: AsyncParsableCommand {
         var reachability: String?
     }
 
-    private func announceAddresses(_ node: Node) {
-        for address in node.listenAddresses {
+    private func announceAddresses(_ node: Node) { announce(node.listenAddresses, node) }
+
+    private func announce(_ addresses: [Multiaddr], _ node: Node) {
+        for address in addresses {
             if output.json {
                 Output.json(Line(event: "listening", peer: "\(node.peerID)", address: "\(address)"))
             } else {
@@ -160,5 +176,25 @@ struct NodeCommand: AsyncParsableCommand {
             try? await Task.sleep(for: .milliseconds(20))
         }
         if !Task.isCancelled { Output.error("no peer has answered yet; the node keeps trying") }
+    }
+
+    /// Until peers can reach the node from everywhere, when there are relays for that.
+    private func waitForRelay(_ node: Node) async {
+        guard !relay.isEmpty else { return }
+        let deadline = Instant.systemNow() + Self.peerWait
+        var isLate = false
+        while !Task.isCancelled {
+            if let addresses = try? await node.announcedAddresses(),
+                addresses.contains(where: { $0.isPublic || $0.isCircuit })
+            {
+                return announce(addresses.filter(\.isCircuit), node)
+            }
+            if !isLate, Instant.systemNow() >= deadline {
+                isLate = true
+                let reasons = (try? await node.relays())?.compactMap(\.lastFailure).joined(separator: "; ") ?? ""
+                Output.error("no relay has granted a reservation yet; the node keeps trying (\(reasons))")
+            }
+            try? await Task.sleep(for: .milliseconds(20))
+        }
     }
 }

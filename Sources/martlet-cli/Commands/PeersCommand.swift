@@ -15,7 +15,9 @@ struct PeersCommand: AsyncParsableCommand {
             let roundTrip = peer.rttUs.map { Text.roundTrip(microseconds: $0) } ?? "-"
             Output.line(
                 [
-                    peer.peer, Text.pad(peer.direction, to: 8), Text.pad(roundTrip, to: 10), peer.address,
+                    peer.peer, Text.pad(peer.direction, to: 8), Text.pad(peer.path, to: 7),
+                    Text.pad(peer.transport ?? "-", to: 4), Text.pad(roundTrip, to: 10),
+                    "in \(Text.speed(peer.inBytesPerS)) out \(Text.speed(peer.outBytesPerS))", peer.address,
                     peer.agent ?? "",
                 ].joined(separator: "  "))
         }

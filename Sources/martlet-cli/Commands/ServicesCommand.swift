@@ -17,11 +17,12 @@ struct ServicesCommand: AsyncParsableCommand {
 
     @OptionGroup var directory: DataDirectoryOptions
     @OptionGroup var node: NodeOptions
+    @OptionGroup var reach: ReachOptions
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
         let answer = try await NodeAccess.perform(
-            .services(target: target), in: try directory.resolve(), options: node
+            .services(target: target), in: try directory.resolve(), options: node, reach: reach, targets: [target]
         ) { _ in }
         guard case .services(let report) = answer else { throw ControlClient.misunderstanding }
         if output.json { return Output.json(report) }

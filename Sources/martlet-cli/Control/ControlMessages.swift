@@ -6,7 +6,8 @@ import MartletCore
 enum ControlRequest: Codable, Sendable {
     case status
     case peers
-    case ping(target: String, count: Int, interval: Double)
+    /// With a time, the pings go on until the path is direct, so many seconds at most.
+    case ping(target: String, count: Int, interval: Double, untilDirectWithin: Double?)
     case share(path: String)
     case shares
     case unshare(cid: String)
@@ -59,6 +60,16 @@ struct PeersReport: Codable, Sendable {
         let rttAgeSeconds: Double?
         let agent: String?
         let protocols: [String]
+        /// `relayed`, `direct` or `lan`.
+        let path: String
+        /// `tcp`, `quic` or `unix`; for a relayed connection, on the way to the relay.
+        let transport: String?
+        /// The relay's limits on a relayed connection.
+        let limitSeconds: Double?
+        let limitBytes: UInt64?
+        /// In the last seconds.
+        let inBytesPerS: Double
+        let outBytesPerS: Double
     }
 
     let peers: [Peer]
@@ -68,6 +79,9 @@ struct RoundTripReport: Codable, Sendable {
     let peer: String
     let sequence: Int
     let rttUs: Double
+    /// As in `PeersReport`.
+    let path: String?
+    let transport: String?
 }
 
 struct PingReport: Codable, Sendable {
@@ -77,15 +91,33 @@ struct PingReport: Codable, Sendable {
     let p50Us: Double
     let p99Us: Double
     let maxUs: Double
+    /// The last round trip and the path that it took.
+    let rttUs: Double
+    let path: String?
+    let transport: String?
+    /// From the request until the first connection, and until the first direct one.
+    let connectMs: Double
+    let directMs: Double?
+    /// Why the path did not become what was wanted.
+    let error: Failure?
 
-    init(peer: String, times: [Double]) {
-        let times = Measurements(microseconds: times.map { Text.rounded($0) })
+    init(
+        peer: String, times: [Double], path: String?, transport: String?, connectMs: Double, directMs: Double?,
+        error: Failure? = nil
+    ) {
+        let sorted = Measurements(microseconds: times.map { Text.rounded($0) })
         self.peer = peer
         count = times.count
-        minUs = times.minimum
-        p50Us = times.percentile(0.5)
-        p99Us = times.percentile(0.99)
-        maxUs = times.maximum
+        minUs = sorted.minimum
+        p50Us = sorted.percentile(0.5)
+        p99Us = sorted.percentile(0.99)
+        maxUs = sorted.maximum
+        rttUs = Text.rounded(times.last ?? 0)
+        self.path = path
+        self.transport = transport
+        self.connectMs = Text.rounded(connectMs)
+        self.directMs = directMs.map { Text.rounded($0) }
+        self.error = error
     }
 }
 

@@ -21,11 +21,13 @@ struct NodeOperations: Sendable {
         case .status:
             .status(
                 NodeReport(
-                    peer: "\(node.peerID)", addresses: node.listenAddresses.map { "\($0)" }, version: Version.text,
+                    peer: "\(node.peerID)", addresses: try await addresses(), version: Version.text,
                     process: getpid()))
         case .peers: .peers(try await peers())
-        case .ping(let target, let count, let interval):
-            .ping(try await ping(PeerTarget(target), count: count, interval: interval, report))
+        case .ping(let target, let count, let interval, let untilDirect):
+            .ping(
+                try await PingOperation(node: node, count: count, interval: interval, untilDirectWithin: untilDirect)
+                    .run(PeerTarget(target), report))
         case .share(let path): .share(try await share(path))
         case .shares: .shares(try await shares())
         case .unshare(let cid): try await unshare(CID(cid))
@@ -49,39 +51,22 @@ struct NodeOperations: Sendable {
                 connectedSeconds: Text.rounded(status.connectedFor.secondsAsDouble),
                 rttUs: status.roundTrip.map { Text.rounded($0.microseconds) },
                 rttAgeSeconds: status.roundTripAge.map { Text.rounded($0.secondsAsDouble) }, agent: status.agent,
-                protocols: status.protocols)
+                protocols: status.protocols, path: status.path.rawValue, transport: status.transport?.rawValue,
+                limitSeconds: status.limit?.duration?.secondsAsDouble, limitBytes: status.limit?.byteCount,
+                inBytesPerS: Text.rounded(status.receivedPerSecond, 0),
+                outBytesPerS: Text.rounded(status.sentPerSecond, 0))
         }
         return PeersReport(peers: peers)
     }
 
+    /// Where the node listens, and the relays that it can be reached through.
+    private func addresses() async throws -> [String] {
+        let announced = try await node.announcedAddresses().filter { !node.listenAddresses.contains($0) }
+        return (node.listenAddresses + announced).map { "\($0)" }
+    }
+
     /// Pings at most this many times for one request, so that a forgotten one ends some day.
     static let pingLimit = 1_000_000
-
-    private func ping(
-        _ target: PeerTarget, count: Int, interval: Double, _ report: @escaping Report
-    ) async throws -> PingReport {
-        guard (1...Self.pingLimit).contains(count), (0...3600).contains(interval) else {
-            throw Failure(
-                "a ping is sent 1 to \(Self.pingLimit) times, at intervals of 0 to 3600 s", code: "invalidArgument",
-                exitStatus: .usage)
-        }
-        let peer =
-            switch target {
-            case .peer(let peer): try await node.connect(to: peer)
-            case .address(let address): try await node.connect(to: address)
-            }
-        var times: [Double] = []
-        for sequence in 1...count {
-            if sequence > 1, interval > 0 { try await Task.sleep(for: .seconds(interval)) }
-            let time = try await node.ping(peer)
-            let microseconds = time.first?.microseconds ?? 0
-            times.append(microseconds)
-            report(
-                .roundTrip(
-                    RoundTripReport(peer: "\(peer)", sequence: sequence, rttUs: Text.rounded(microseconds))))
-        }
-        return PingReport(peer: "\(peer)", times: times)
-    }
 
     private func reach(_ target: PeerTarget) async throws -> PeerID {
         switch target {

@@ -44,6 +44,35 @@ struct NodeOptions: ParsableArguments {
     }
 }
 
+/// How a temporary node can be found by the peer that it wants to reach, for a direct connection instead of a relayed one.
+struct ReachOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Where a temporary node accepts connections; may be given several times. (default: free TCP and UDP ports when the peer is behind a relay, else nowhere)",
+            valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var listen: [Multiaddr] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "A relay that the temporary node is to be reached through; may be given several times.",
+            valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var relay: [Multiaddr] = []
+
+    /// - Parameter targets: peer ids or addresses that the node is to reach.
+    func apply(to configuration: inout NodeConfiguration, targets: [String]) throws {
+        configuration.relays = relay
+        configuration.listenAddresses = listen
+        let isRelayed = targets.contains { (try? Multiaddr($0).isCircuit) == true } || !relay.isEmpty
+        guard listen.isEmpty, isRelayed else { return }
+        // A hole is punched from a port that listens.
+        configuration.listenAddresses = [
+            try Multiaddr("/ip4/0.0.0.0/tcp/0"), try Multiaddr("/ip4/0.0.0.0/udp/0/quic-v1"),
+        ]
+    }
+}
+
 enum CipherChoice: String, ExpressibleByArgument, CaseIterable {
     case automatic, libsodium
 
