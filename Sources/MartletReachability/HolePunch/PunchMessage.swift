@@ -129,7 +129,7 @@ extension PunchProtobuf {
         switch description.nat.filtering {
         case .unknown: break
         case .endpointIndependent: unfiltered = true
-        case .dependent: unfiltered = false
+        case .addressDependent, .addressAndPortDependent, .dependent: unfiltered = false
         }
         if let port = description.nextPort { nextPort = UInt32(port) }
     }
