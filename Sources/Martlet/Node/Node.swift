@@ -187,7 +187,7 @@ public final class Node: Sendable {
     }
 
     /// How the node stands with the relays that it was given.
-    public func relays() async throws -> [RelayStatus] {
+    public func relays() async throws -> [ReservationStatus] {
         try await driver.onHome { $0.engine.reservations.statuses }
     }
 

@@ -59,8 +59,8 @@ extension RelayReservations {
                 .compactMap { CircuitAddress.announced(relay: peer, at: $0) }
         }
 
-        func status(at now: Instant) -> RelayStatus {
-            RelayStatus(
+        func status(at now: Instant) -> ReservationStatus {
+            ReservationStatus(
                 relay: peer, address: addresses[0], isConnected: connection != nil,
                 expiresIn: reservation.map { $0.expiresAt - now }, addresses: reservation?.addresses ?? [],
                 limit: reservation?.limit, hasVoucher: reservation?.hasVoucher ?? false, roundTrip: roundTrip,
@@ -70,7 +70,7 @@ extension RelayReservations {
 }
 
 /// How a node stands with one of its relays.
-public struct RelayStatus: Hashable, Sendable {
+public struct ReservationStatus: Hashable, Sendable {
     public let relay: PeerID?
     public let address: Multiaddr
     public let isConnected: Bool
