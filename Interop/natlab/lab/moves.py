@@ -34,7 +34,7 @@ class Pair:
         self.lab, self.martlet = lab, martlet
         self.dialer, self.target = lab.site("dialer", kind), lab.site("target", kind)
         self.relay, addresses = martlet.start_relay()
-        self.reached_at = martlet.of_first_transport(addresses)[0]
+        self.reached_at = martlet.usable(self.target, addresses)[0]
 
     def start_nodes(self):
         _, self.peer = self.martlet.start_node(self.target, [self.reached_at], "target")

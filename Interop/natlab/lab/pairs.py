@@ -64,9 +64,8 @@ def run(combination, pair, transports, seconds=20):
         dialer, target = lab.site("dialer", pair[0]), lab.site("target", pair[1])
         try:
             _, addresses = systems[combination.relay].start_relay()
-            relays = systems[combination.relay].of_first_transport(addresses)
-            _, peer = systems[combination.target].start_node(target, relays)
-            outcome = systems[combination.dialer].dial(dialer, relays, peer, seconds)
+            _, peer = systems[combination.target].start_node(target, systems[combination.relay].usable(target, addresses))
+            outcome = systems[combination.dialer].dial(dialer, systems[combination.relay].usable(dialer, addresses), peer, seconds)
         except Failed as failure:
             outcome = Outcome(error=str(failure))
     outcome.logs = " ".join(str(each.folder) for each in systems.values())

@@ -32,7 +32,8 @@ class Martlet(System):
 
     def start_node(self, site, relays, name="target", host=None):
         node = self.program(host or site.host, self.command(
-            name, "node", *self.options("--listen", self.listen_addresses()), "--relay", relays[0], *self.network), name)
+            name, "node", *self.options("--listen", self.listen_addresses()), *self.options("--relay", relays),
+            *self.network), name)
         return node, node.wait_for("ready", 20)["peer"]
 
     def dial(self, site, relays, peer, seconds, name="dialer"):

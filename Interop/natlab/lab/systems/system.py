@@ -131,10 +131,11 @@ class System:
         ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
         return [ways[transport] for transport in self.transports]
 
-    def of_first_transport(self, addresses):
-        """The full addresses that are of the first transport."""
-        mark = {"udp": "/quic-v1/p2p/", "tcp": "/tcp/4001/p2p/"}[self.transports[0]]
-        return [each for each in addresses if mark in each]
+    def usable(self, site, addresses):
+        """The full addresses of relays that are of the transports allowed, the best for `site` first: by QUIC, where UDP passes."""
+        marks = {"udp": "/quic-v1/p2p/", "tcp": "/tcp/4001/p2p/"}
+        order = sorted(self.transports, key=lambda each: (each == "udp") == (site.kind.name == "udp-blocked"))
+        return [each for transport in order for each in addresses if marks[transport] in each]
 
     # What each system does in its own way; all may raise Failed.
 
@@ -148,9 +149,9 @@ class System:
         raise NotImplementedError
 
     def start_node(self, site, relays):
-        """A node behind its NAT that can be reached through the first of the relays, and its peer id."""
+        """A node behind its NAT that can be reached through the relay at these addresses, and its peer id."""
         raise NotImplementedError
 
     def dial(self, site, relays, peer, seconds):
-        """Reaches the peer through the first of the relays, waits so long for a direct path: an Outcome."""
+        """Reaches the peer through the relay at the first of these addresses, waits so long for a direct path: an Outcome."""
         raise NotImplementedError
