@@ -101,8 +101,8 @@ let package = Package(
         .executableTarget(
             name: "martlet-cli",
             dependencies: [
-                "Martlet", "MartletCore", "MartletIdentity", "MartletConnection", "MartletSimulation", arguments,
-                logging,
+                "Martlet", "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm",
+                "MartletReachability", "MartletSimulation", arguments, logging,
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -126,9 +126,8 @@ let package = Package(
         tests(
             "Martlet",
             [
-                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletContent", "MartletRPC",
-                "MartletReachability",
-                "TemporaryFiles",
+                "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm", "MartletReachability",
+                "MartletContent", "MartletRPC", "TemporaryFiles",
             ]),
         tests(
             "MartletSimulation", ["MartletCore", "MartletIdentity", "MartletSwarm", "MartletReachability", "Martlet"]),

@@ -61,7 +61,8 @@ struct MartletCommand: AsyncParsableCommand {
             """,
         version: "martlet \(Version.text)",
         subcommands: [
-            InitCommand.self, IDCommand.self, NodeCommand.self, PeersCommand.self, PingCommand.self, ShareCommand.self,
+            InitCommand.self, IDCommand.self, NodeCommand.self, RelayCommand.self, PeersCommand.self, PingCommand.self,
+            ShareCommand.self,
             SharesCommand.self, UnshareCommand.self, GetCommand.self, ServicesCommand.self, CallCommand.self,
             BenchCommand.self, SimulateCommand.self,
         ])

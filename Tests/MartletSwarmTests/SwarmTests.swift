@@ -196,7 +196,7 @@ private let somewhere = "/ip4/127.0.0.1/tcp/4001"
     var ids: [ConnectionID] = []
     for seed in 10..<16 { ids.append(try harness.inbound(key(UInt64(seed)))) }
     harness.swarm.connection(ids[5], reports: .usage(isBusy: true), now: harness.now)
-    harness.swarm.protect(key(14).peerID)
+    harness.swarm.protect(key(14).peerID, for: .kept)
     harness.now = harness.now + .seconds(60)
     _ = try harness.inbound(key(99))
     let closed = harness.orders().closed

@@ -30,6 +30,8 @@ public enum MuxerCompliance {
         Check(name: "control overtakes bulk", body: controlOvertakesBulk),
         Check(name: "streams of a class share evenly", body: fairness),
         Check(name: "writable comes once, at low water", body: writable),
+        Check(name: "writable comes at a mark of the sender's own", body: writableMark),
+        Check(name: "a window stays below its ceiling", body: windowCeiling),
         Check(name: "what is done to finished or unknown streams is ignored", body: lateCalls),
         Check(name: "streams are forgotten", body: streamsAreForgotten),
         Check(name: "close flushes and ends both sides once", body: closeFlushes),
@@ -364,6 +366,54 @@ public enum MuxerCompliance {
         pair.settle()
         try require(pair.dialer.connection.queuedByteCount(on: id) == 0, "not all is sent")
         try require(pair.dialer[id].writableCount == 1, "writable came \(pair.dialer[id].writableCount) times")
+        try orderly(pair)
+    }
+
+    private static func writableMark(_ pair: any MuxerHarness) throws {
+        pair.listener.consumesAtOnce = false
+        let id = try open(pair)
+        let dialer = pair.dialer.connection
+        dialer.notifyWritable(atOrBelow: 10, on: id)
+        dialer.send(Bytes(pattern(900_000, seed: 21)), on: id)
+        pair.settle()
+        let queued = dialer.queuedByteCount(on: id)
+        try require(pair.dialer[id].writableCount == 0, "writable while nobody asked")
+        dialer.notifyWritable(atOrBelow: queued, on: id)
+        dialer.notifyWritable(atOrBelow: queued - 20_000, on: id)
+        while pair.dialer[id].writableCount == 0 {
+            try require(dialer.queuedByteCount(on: id) > queued - 20_000, "no writable at the mark")
+            pair.listener.consume(150_000, on: id, now: pair.now)
+            pair.settle()
+        }
+        try require(dialer.queuedByteCount(on: id) > 0, "writable only when all was gone")
+        pair.listener.consumesAtOnce = true
+        pair.listener.consume(on: id, now: pair.now)
+        pair.settle()
+        try require(pair.dialer[id].writableCount == 1, "writable came \(pair.dialer[id].writableCount) times")
+        try orderly(pair)
+    }
+
+    /// How much a sender may have under way after its receiver has taken much for a while and then stops.
+    private static func underWay(_ pair: any MuxerHarness, ceiling: Int?) throws -> Int {
+        let id = try open(pair)
+        pair.dialer.connection.send([0], on: id)
+        pair.settle()
+        if let ceiling { pair.listener.connection.limitWindow(to: ceiling, on: id) }
+        pair.dialer.connection.send(Bytes(pattern(12_000_000, seed: 22)), on: id)
+        pair.run { pair.listener[id].receivedCount > 4_000_000 }
+        pair.listener.consumesAtOnce = false
+        pair.settle()
+        defer { pair.listener.consumesAtOnce = true }
+        try require(pair.dialer.connection.queuedByteCount(on: id) > 0, "all went through")
+        return pair.listener[id].unconsumed
+    }
+
+    private static func windowCeiling(_ pair: any MuxerHarness) throws {
+        let ceiling = 512 * 1024
+        let limited = try underWay(pair, ceiling: ceiling)
+        try require(limited <= ceiling, "\(limited) bytes under way")
+        let free = try underWay(pair, ceiling: nil)
+        try require(free > ceiling, "only \(free) bytes under way without a ceiling")
         try orderly(pair)
     }
 }

@@ -61,7 +61,7 @@ extension NodeDriver {
             switch result {
             case .success(let carrier):
                 guard let found = carrier.connection.remote?.peerID else { return }
-                driver.engine.swarm.protect(found)
+                driver.engine.swarm.protect(found, for: .relay)
                 driver.engine.reservations.connected(
                     relay, found, over: carrier.id,
                     at: carrier.connection.role == .dialer ? carrier.connection.remoteAddress : nil,

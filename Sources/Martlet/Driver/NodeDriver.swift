@@ -27,11 +27,10 @@ final class NodeDriver: @unchecked Sendable {
 
     private(set) var listeners: [StreamListener] = []
     let quic: QUICSettings?
-    /// UDP sockets that listen.
+    /// The relay that this node is, if it is one.
+    var relay: RelayService?
+    /// UDP sockets that listen, and those only dialed from.
     var quicSockets: [QUICSocket] = []
-    /// One for each loop, in turn; none without QUIC.
-    let quicDialers: [QUICDialer]
-    var nextQUICDialer = 0
     var dialing: [ConnectionID: any PendingDial] = [:]
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
     private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
@@ -62,7 +61,6 @@ final class NodeDriver: @unchecked Sendable {
         self.events = events
         self.logger = logger
         self.quic = quic
-        quicDialers = Self.makeDialers(loops, quic, counters)
         self.persist = persist
         reachability = ReachabilityDriver(node: self, settings: autoNAT)
     }
@@ -160,6 +158,7 @@ final class NodeDriver: @unchecked Sendable {
         }
         engine.swarm.connection(id, reports: event, now: home.now)
         noteForReservations(id, event)
+        if case .closed = event { relay?.connectionClosed(id) }
         drain()
     }
 
@@ -380,11 +379,11 @@ final class NodeDriver: @unchecked Sendable {
         relayTimer?.cancel()
         ownRequests = [:]
         reachability.stop()
+        relay?.stop()
         for listener in listeners { listener.close() }
         listeners = []
         for socket in quicSockets { socket.loop.execute { socket.closeWhenIdle() } }
         quicSockets = []
-        for dialer in quicDialers { dialer.loop.execute { dialer.close() } }
         for id in dialing.keys.sorted() { close(id, "the node stops") }
         for id in drivers.keys.sorted() { order(drivers[id]) { $0.close() } }
         for request in waiting.keys.sorted() {

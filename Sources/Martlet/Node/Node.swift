@@ -82,7 +82,7 @@ public final class Node: Sendable {
             settings.network = network
             settings.isNetworkExclusive = configuration.isNetworkExclusive
         }
-        settings.limits = configuration.limits
+        settings.limits = configuration.relay?.widened(configuration.limits) ?? configuration.limits
         settings.dialing = configuration.dialing
         settings.connection = configuration.connection
         settings.servesPerf = configuration.servesPerf
@@ -116,6 +116,11 @@ public final class Node: Sendable {
         rpc = NodeRPC(driver: driver, limits: configuration.rpc)
         shardExchange = ShardExchange(rpc: rpc)
         rpc.serve(in: engine.local.protocols)
+        if let relay = configuration.relay {
+            let service = RelayService(driver: driver, identity: storage.identity, configuration: relay)
+            service.serve(in: engine.local.protocols, configuration: relay)
+            try await driver.onHome { $0.relay = service }
+        }
         let peerID = storage.identity.peerID
         self.peerID = peerID
         let bound = try await Self.listen(configuration.listenAddresses, driver)

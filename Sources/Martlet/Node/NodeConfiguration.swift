@@ -47,6 +47,9 @@ public struct NodeConfiguration: Sendable {
     public var autoNAT = AutoNATSettings()
     /// Whether peers may measure throughput with the perf protocol.
     public var servesPerf = false
+    /// What the node offers as a relay to peers that cannot be reached directly; nil for nothing. It also widens `limits` so that
+    /// all its clients can be connected.
+    public var relay: RelayConfiguration?
     public var logger: Logger
 
     public init() {

@@ -49,6 +49,13 @@ public protocol MultiplexedConnection: AnyObject {
     /// Sets the order in which `stream` is sent; a new stream is `.normal`.
     func setPriority(_ priority: StreamPriority, of stream: StreamID)
 
+    /// Asks for `.writable` as soon as at most `byteCount` bytes are queued on `stream`: for a sender with marks of its own
+    /// below high water. Ignored while no more are queued, or when the stream is unknown.
+    func notifyWritable(atOrBelow byteCount: Int, on stream: StreamID)
+
+    /// Keeps the receive window of `stream` from growing beyond `byteCount`. It does not shrink one that has grown.
+    func limitWindow(to byteCount: Int, on stream: StreamID)
+
     /// The number of streams alive in either direction.
     var streamCount: Int { get }
 

@@ -362,6 +362,14 @@ extension SecureConnection {
         session.setPriority(priority, of: stream)
     }
 
+    public func notifyWritable(atOrBelow byteCount: Int, on stream: StreamID) {
+        session.notifyWritable(atOrBelow: byteCount, on: stream)
+    }
+
+    public func limitWindow(to byteCount: Int, on stream: StreamID) {
+        session.limitWindow(to: byteCount, on: stream)
+    }
+
     public func consumed(_ count: Int, on stream: StreamID, now: Instant) {
         session.consumed(count, on: stream, now: now)
     }

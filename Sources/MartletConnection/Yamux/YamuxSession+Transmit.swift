@@ -120,8 +120,8 @@ extension YamuxSession {
             stream.deficit = 0
             ready[list].remove(stream)
         }
-        if stream.isAboveHighWater, stream.queue.byteCount <= configuration.sendLowWater {
-            stream.isAboveHighWater = false
+        if stream.queue.byteCount <= stream.writableMark {
+            stream.writableMark = -1
             if !stream.isFinishing { events.append(.writable(stream.streamID)) }
         }
         if stream.hasSentFIN { closeIfDone(stream) }

@@ -31,7 +31,7 @@ extension YamuxSession {
         guard let roundTrip = liveness.pathRoundTrip, let epoch = stream.epoch,
             (now - epoch).nanoseconds < Self.growthRoundTrips * max(roundTrip, Self.shortestRoundTrip)
         else { return }
-        let limit = min(stream.windowLimit * 2, configuration.maximumStreamWindow)
+        let limit = min(stream.windowLimit * 2, configuration.maximumStreamWindow, stream.windowCeiling)
         let growth = limit - stream.windowLimit
         guard growth > 0, windowTotal + growth <= configuration.maximumConnectionWindow,
             budget?.reserve(growth) ?? true

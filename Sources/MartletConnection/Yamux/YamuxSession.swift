@@ -115,12 +115,23 @@ public final class YamuxSession {
         guard !bytes.isEmpty, !hasEnded, let stream = stream(id), !stream.isFinishing else { return }
         stream.queue.append(bytes)
         queuedTotal += bytes.count
-        if stream.queue.byteCount > configuration.sendHighWater { stream.isAboveHighWater = true }
+        if stream.queue.byteCount > configuration.sendHighWater {
+            stream.writableMark = max(stream.writableMark, configuration.sendLowWater)
+        }
         if stream.sendWindow > 0 { ready[Int(stream.priority.rawValue)].append(stream) }
     }
 
     public func queuedByteCount(on id: StreamID) -> Int {
         stream(id)?.queue.byteCount ?? 0
+    }
+
+    public func notifyWritable(atOrBelow byteCount: Int, on id: StreamID) {
+        guard byteCount >= 0, let stream = stream(id), stream.queue.byteCount > byteCount else { return }
+        stream.writableMark = max(stream.writableMark, byteCount)
+    }
+
+    public func limitWindow(to byteCount: Int, on id: StreamID) {
+        stream(id)?.windowCeiling = byteCount
     }
 
     public func finish(_ id: StreamID) {

@@ -19,6 +19,8 @@ final class YamuxStream {
     var receiveWindow: Int
     /// What the window is refilled to.
     var windowLimit: Int
+    /// What `windowLimit` may grow to, if less than what the configuration says.
+    var windowCeiling = Int.max
     /// Bytes handed up that the application has not taken yet.
     var unconsumed = 0
     /// When the last half of the window began to be used.
@@ -34,8 +36,8 @@ final class YamuxStream {
     var isFinishing = false
     var hasSentFIN = false
     var hasReceivedFIN = false
-    /// More was queued than the high water mark, and `.writable` is owed.
-    var isAboveHighWater = false
+    /// At how many queued bytes `.writable` is owed; negative when it is not.
+    var writableMark = -1
     /// The window has room worth telling the peer about.
     var mustSendWindow = false
     /// The session has dropped it; only a list being walked may still hold it.

@@ -54,12 +54,23 @@ extension QUICConnection {
         // The peer will not read it, and the owner must not believe otherwise.
         guard !stream.isSendEnded else { return breakOff(stream) }
         stream.queue.append(bytes)
-        if stream.queue.unsentCount > configuration.sendHighWater { stream.isFull = true }
+        if stream.queue.unsentCount > configuration.sendHighWater {
+            stream.writableMark = max(stream.writableMark, configuration.sendLowWater)
+        }
         scheduler.add(stream)
         mayTransmit = true
     }
 
     public func queuedByteCount(on id: StreamID) -> Int { live(id)?.queue.unsentCount ?? 0 }
+
+    public func notifyWritable(atOrBelow byteCount: Int, on id: StreamID) {
+        guard byteCount >= 0, let stream = live(id), stream.queue.unsentCount > byteCount else { return }
+        stream.writableMark = max(stream.writableMark, byteCount)
+    }
+
+    public func limitWindow(to byteCount: Int, on id: StreamID) {
+        live(id)?.windowCeiling = byteCount
+    }
 
     public func finish(_ id: StreamID) {
         guard let stream = live(id), !stream.isFinishing else { return }
@@ -104,8 +115,8 @@ extension QUICConnection {
         default:
             stream.queue.sent(count)
             scheduler.sent(count, of: stream)
-            if stream.isFull, stream.queue.unsentCount <= configuration.sendLowWater {
-                stream.isFull = false
+            if stream.queue.unsentCount <= stream.writableMark {
+                stream.writableMark = -1
                 if !stream.isForgotten { push(.writable(stream.streamID)) }
             }
             if isEnd { sentEnd(stream) }
@@ -217,13 +228,14 @@ extension QUICConnection {
         guard stream.consumedInEpoch >= stream.window / 2 else { return 0 }
         stream.consumedInEpoch = 0
         defer { stream.epoch = now }
-        guard let epoch = stream.epoch, stream.window < configuration.maximumStreamWindow else { return 0 }
+        let ceiling = min(configuration.maximumStreamWindow, stream.windowCeiling)
+        guard let epoch = stream.epoch, stream.window < ceiling else { return 0 }
         var latest: UInt64 = 0
         var smoothed: UInt64 = 0
         mq_round_trip(handle, &latest, &smoothed)
         let roundTrip = Int64(clamping: max(smoothed, Self.shortestRoundTrip))
         guard (now - epoch).nanoseconds / Self.growthRoundTrips < roundTrip else { return 0 }
-        let growth = min(stream.window, configuration.maximumStreamWindow - stream.window)
+        let growth = min(stream.window, ceiling - stream.window)
         guard windowTotal + growth <= configuration.maximumConnectionWindow, budget?.reserve(growth) ?? true else {
             return 0
         }

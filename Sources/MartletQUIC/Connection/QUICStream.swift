@@ -23,8 +23,8 @@ final class QUICStream {
     var isBlocked = false
     /// Bytes sent since it came to the front of its queue.
     var turnByteCount = 0
-    /// Above high water, `.writable` is due at low water.
-    var isFull = false
+    /// At how many queued bytes `.writable` is owed; negative when it is not.
+    var writableMark = -1
 
     /// Bytes handed up and not taken yet.
     var unconsumed = 0
@@ -33,6 +33,8 @@ final class QUICStream {
     var consumedInEpoch = 0
     var epoch: Instant?
     var windowGrowth = 0
+    /// What the window may grow to, if less than what the configuration says.
+    var windowCeiling = Int.max
 
     init(id: Int64, window: Int) {
         self.id = id

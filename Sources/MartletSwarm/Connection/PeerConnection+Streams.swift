@@ -89,7 +89,7 @@ extension PeerConnection {
             stream.protocolID = protocolID
             noteUsage()
             stream.handler?.streamOpened(stream)
-        } else if !(stream.handler is IdentifyReader) {
+        } else if !stream.isDeadlineOfHandler {
             stream.deadline = nil
         }
     }

@@ -13,6 +13,8 @@ public final class PeerStream {
     var handler: (any StreamHandler)?
     var negotiation: StreamNegotiation
     var deadline: Instant?
+    /// The handler set the deadline, so that the end of the negotiation does not clear it.
+    var isDeadlineOfHandler = false
     var inboundSlot: String?
     /// The handler was told before the peer agreed, because the peer is known to speak the protocol.
     var isOpenedEarly = false
@@ -40,6 +42,16 @@ public final class PeerStream {
 
     /// Above this many queued bytes, `streamWritable` will tell when the queue has drained.
     public var sendHighWater: Int { connection?.sendHighWater ?? 0 }
+
+    /// Has `streamWritable` called as soon as at most `byteCount` bytes are queued, if more are now.
+    public func notifyWritable(atOrBelow byteCount: Int) {
+        connection?.muxer.notifyWritable(atOrBelow: byteCount, on: id)
+    }
+
+    /// Keeps the receive window from growing beyond `byteCount`, which bounds what the peer may have under way.
+    public func limitWindow(to byteCount: Int) {
+        connection?.muxer.limitWindow(to: byteCount, on: id)
+    }
 
     /// Grants the peer `count` more bytes: call when bytes were used, not when they were received.
     public func consumed(_ count: Int) {
@@ -78,8 +90,15 @@ public final class PeerStream {
     }
 
     /// Closes the stream with `.negotiationTimedOut` unless renewed or cleared within the connection's stream time-out.
-    public func startDeadline() { connection?.startDeadline(of: self) }
-    public func clearDeadline() { deadline = nil }
+    public func startDeadline() {
+        isDeadlineOfHandler = true
+        connection?.startDeadline(of: self)
+    }
+
+    public func clearDeadline() {
+        isDeadlineOfHandler = false
+        deadline = nil
+    }
 
     func markRemoteFinished() { isRemoteFinished = true }
 }

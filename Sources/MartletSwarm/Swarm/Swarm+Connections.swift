@@ -136,7 +136,7 @@ extension Swarm {
         let surplus = connections.count - limits.lowWaterConnections
         let candidates = connections.filter { _, connection in
             guard let peer = connection.peer, connection.closing == nil, !connection.isBusy else { return false }
-            return now - connection.createdAt >= limits.gracePeriod && !protected.contains(peer)
+            return now - connection.createdAt >= limits.gracePeriod && protected[peer] == nil
         }
         let ranked = candidates.sorted { left, right in
             if left.value.role != right.value.role { return left.value.role == .listener }
@@ -149,7 +149,7 @@ extension Swarm {
     var trimDeadline: Instant? {
         guard connections.count > limits.highWaterConnections else { return nil }
         return connections.values.lazy.filter {
-            $0.closing == nil && !$0.isBusy && $0.peer.map { !self.protected.contains($0) } == true
+            $0.closing == nil && !$0.isBusy && $0.peer.map { self.protected[$0] == nil } == true
         }
         .map { $0.createdAt + self.limits.gracePeriod }.min()
     }

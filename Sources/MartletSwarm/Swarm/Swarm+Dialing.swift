@@ -72,7 +72,7 @@ extension Swarm {
     /// Connects to the peer at `address` now and again whenever the connection is lost, waiting longer after each failure.
     public func keepConnected(to address: Multiaddr, now: Instant) {
         kept.append(KeptPeer(peer: address.peerID, address: address, nextAttempt: now))
-        if let peer = address.peerID { protect(peer) }
+        if let peer = address.peerID { protect(peer, for: .kept) }
         dialKeptPeers(now: now)
     }
 

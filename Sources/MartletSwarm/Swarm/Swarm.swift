@@ -23,7 +23,7 @@ public final class Swarm {
     var bestByPeer: [PeerID: ConnectionID] = [:]
     var pendingInbound = 0
     var inboundByAddress: [Multiaddr: Int] = [:]
-    var protected: Set<PeerID> = []
+    var protected: [PeerID: Set<ProtectionReason>] = [:]
 
     var dials: [DialID: Dial] = [:]
     var dialByPeer: [PeerID: DialID] = [:]
@@ -138,9 +138,14 @@ public final class Swarm {
     /// A relay said how much it lets through on a connection.
     public func setLimit(_ limit: ConnectionLimit, of id: ConnectionID) { connections[id]?.limit = limit }
 
-    /// Never trims connections to `peer`.
-    public func protect(_ peer: PeerID) { protected.insert(peer) }
-    public func unprotect(_ peer: PeerID) { protected.remove(peer) }
+    /// Never trims connections to `peer`, until it is unprotected for every reason it was protected for.
+    public func protect(_ peer: PeerID, for reason: ProtectionReason) { protected[peer, default: []].insert(reason) }
+
+    public func unprotect(_ peer: PeerID, for reason: ProtectionReason) {
+        guard var reasons = protected[peer] else { return }
+        reasons.remove(reason)
+        protected[peer] = reasons.isEmpty ? nil : reasons
+    }
 
     /// Takes in a peer stored by an earlier run.
     public func loadPeer(_ stored: [UInt8], of peer: PeerID) { peers.load(stored, of: peer) }
@@ -157,7 +162,7 @@ public final class Swarm {
 
     public var hasPeerChanges: Bool { peers.hasChanges }
 
-    func isKept(_ peer: PeerID) -> Bool { byPeer[peer] != nil || protected.contains(peer) || dialByPeer[peer] != nil }
+    func isKept(_ peer: PeerID) -> Bool { byPeer[peer] != nil || protected[peer] != nil || dialByPeer[peer] != nil }
 
     // MARK: This node changed
 

@@ -47,6 +47,16 @@ public enum SwarmEvent: Sendable {
     case disconnected(PeerID, reason: ConnectionCloseReason)
 }
 
+/// Why connections to a peer are not closed to make room for others.
+public enum ProtectionReason: Hashable, Sendable {
+    /// The application wants to stay connected to it.
+    case kept
+    /// It is a relay that this node is reached through.
+    case relay
+    /// It holds a reservation at this node.
+    case reservation
+}
+
 /// One connection as the application sees it.
 public struct ConnectionInfo: Sendable {
     public let id: ConnectionID

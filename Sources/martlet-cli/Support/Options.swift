@@ -108,4 +108,7 @@ func parseMultiaddr(_ text: String) throws -> Multiaddr { try Multiaddr(text) }
 func parsePeerTarget(_ text: String) throws -> PeerTarget { try PeerTarget(text) }
 
 @Sendable
+func parsePeerID(_ text: String) throws -> PeerID { try PeerID(text) }
+
+@Sendable
 func parseCID(_ text: String) throws -> CID { try CID(text) }

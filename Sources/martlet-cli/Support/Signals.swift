@@ -17,16 +17,20 @@ final class Signals: Sendable {
 
     private let state = Mutex(State())
     private let onSecond: @Sendable () -> Void
+    private let onUser: (@Sendable () -> Void)?
 
-    /// - Parameter onSecond: called just before a second signal ends the process.
-    init(onSecond: @escaping @Sendable () -> Void = {}) throws {
+    /// - Parameters:
+    ///   - onUser: called for every SIGUSR1; without it that signal does what it does by default.
+    ///   - onSecond: called just before a second signal ends the process.
+    init(onUser: (@Sendable () -> Void)? = nil, onSecond: @escaping @Sendable () -> Void = {}) throws {
+        self.onUser = onUser
         self.onSecond = onSecond
         var pair: [CInt] = [-1, -1]
         guard pipe(&pair) == 0 else { throw Failure.system("make", "a pipe", errno) }
         for descriptor in pair { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         signalPipe = pair[1]
         startThread { [self, source = pair[0]] in watch(source) }
-        for number in [SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM] + (onUser == nil ? [] : [SIGUSR1]) {
             signal(number) { number in
                 // All that a signal handler may do: hand the number to a thread. errno belongs to whom it interrupts.
                 let code = errno
@@ -41,6 +45,10 @@ final class Signals: Sendable {
         var byte: UInt8 = 0
         while read(source, &byte, 1) >= 0 || errno == EINTR {
             let number = Int32(byte)
+            if number == SIGUSR1 {
+                onUser?()
+                continue
+            }
             let (isFirst, waiter) = state.withLock { state in
                 let isFirst = state.received == nil
                 state.received = state.received ?? number

@@ -1,0 +1,347 @@
+import Martlet
+import MartletCore
+import MartletIdentity
+import MartletReachability
+import MartletSwarm
+import Testing
+
+/// A relay and two peers that speak to it message by message.
+private struct RelayTrio {
+    let relay: Node
+    let source: Node
+    let target: Node
+
+    init(_ change: @escaping (inout RelayConfiguration) -> Void = { _ in }) async throws {
+        relay = try await NodePair.node { configuration in
+            var relay = RelayConfiguration()
+            change(&relay)
+            configuration.relay = relay
+        }
+        source = try await NodePair.node()
+        target = try await NodePair.node()
+        try await source.connect(to: relay.listenAddresses[0])
+        try await target.connect(to: relay.listenAddresses[0])
+    }
+
+    func stop() async {
+        await source.stop()
+        await target.stop()
+        await relay.stop()
+    }
+
+    /// Has the target accept circuits and hand them to `body`.
+    func serve(_ body: @escaping @Sendable (Talk) async throws -> Void) {
+        target.handle(Circuit.stopProtocolID) { stream in
+            var talk = Talk(stream)
+            guard case .connect = try StopMessage(try await talk.message()) else { return }
+            try await talk.send(StopMessage.status(.ok).encoded)
+            try await body(talk)
+        }
+    }
+
+    func serveEcho() {
+        serve { talk in
+            var talk = talk
+            while let bytes = try await talk.read() { try await talk.stream.write(bytes) }
+        }
+    }
+
+    func reserve() async throws -> CircuitReservation {
+        let answer = try await ask(target, .reserve).0
+        guard case .status(.ok, let reservation?, _) = answer else { throw Refused(answer) }
+        return reservation
+    }
+
+    /// Asks for a circuit to the target.
+    func circuit() async throws -> Talk {
+        let (answer, talk) = try await ask(source, .connect(to: target.peerID))
+        guard case .status(.ok, _, _) = answer else { throw Refused(answer) }
+        return talk
+    }
+
+    func ask(_ node: Node, _ request: HopMessage) async throws -> (HopMessage, Talk) {
+        try await ask(node, request.encoded)
+    }
+
+    func ask(_ node: Node, _ request: [UInt8]) async throws -> (HopMessage, Talk) {
+        var talk = Talk(try await node.openStream(to: relay.peerID, protocol: Circuit.hopProtocolID))
+        try await talk.send(request)
+        return (try HopMessage(try await talk.message()), talk)
+    }
+
+    func refusal(_ node: Node, _ request: [UInt8]) async throws -> CircuitStatus? {
+        guard case .status(let status, _, _) = try await ask(node, request).0 else { return nil }
+        return status
+    }
+
+    /// Waits until the relay's books say so.
+    func waitUntil(_ condition: (RelayStatus) -> Bool) async throws {
+        while true {
+            let status = try #require(try await relay.relayStatus())
+            if condition(status) { return }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+    }
+}
+
+private struct Refused: Error {
+    let answer: HopMessage
+    init(_ answer: HopMessage) { self.answer = answer }
+}
+
+/// A stream that begins with messages and goes on with bytes.
+private struct Talk: Sendable {
+    let stream: MeshStream
+    private var reader = CircuitMessageReader()
+    private var rest = Bytes()
+
+    init(_ stream: MeshStream) { self.stream = stream }
+
+    func send(_ bytes: [UInt8]) async throws { try await stream.write(Bytes(bytes)) }
+
+    mutating func message() async throws -> [UInt8] {
+        while true {
+            if let message = try reader.next(from: &rest) { return message }
+            guard let bytes = try await stream.read() else { throw MartletError(.streamEnded, "no message") }
+            rest = bytes
+        }
+    }
+
+    mutating func read() async throws -> Bytes? {
+        guard rest.isEmpty else { return rest.takeFirst(rest.count) }
+        return try await stream.read()
+    }
+
+    /// Reads to the end.
+    mutating func readAll() async throws -> [UInt8] {
+        var all: [UInt8] = []
+        while let bytes = try await read() { all += bytes.array }
+        return all
+    }
+}
+
+private func pattern(_ count: Int) -> [UInt8] {
+    var random = RandomSource(seed: 11)
+    return random.bytes(count)
+}
+
+@Suite struct RelayServiceTests {
+    @Test func aReservationSaysHowLongAndWhere() async throws {
+        let trio = try await RelayTrio()
+        let reservation = try await trio.reserve()
+        let now = UInt64(WallTime.systemNow().nanosecondsSince1970 / 1_000_000_000)
+        #expect(reservation.expiration > now + 3000 && reservation.expiration <= now + 3600)
+        #expect(reservation.addresses.first == trio.relay.listenAddresses[0])
+        let voucher = try ReservationVoucher.open(try #require(reservation.voucher))
+        #expect(voucher.relay == trio.relay.peerID)
+        #expect(voucher.client == trio.target.peerID)
+        #expect(voucher.expiration == reservation.expiration)
+        try await trio.waitUntil { $0.reservations == 1 }
+        await trio.stop()
+    }
+
+    @Test(arguments: [0, 1, 10_000_000]) func aCircuitCarriesBytesBothWays(_ count: Int) async throws {
+        let trio = try await RelayTrio()
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        let sent = pattern(count)
+        let writer = Task { [stream = talk.stream] in
+            var rest = Bytes(sent)
+            while !rest.isEmpty { try await stream.write(rest.takeFirst(min(rest.count, 77_777))) }
+            try await stream.finish()
+        }
+        let received = try await talk.readAll()
+        try await writer.value
+        #expect(received == sent)
+        try await trio.waitUntil { $0.circuits == 0 }
+        #expect(try await trio.relay.relayStatus()?.relayedByteCount == 2 * count)
+        await trio.stop()
+    }
+
+    @Test func manyCircuitsAtOnceKeepTheirBytesApart() async throws {
+        let trio = try await RelayTrio()
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for index in 0..<32 {
+                group.addTask {
+                    var talk = try await trio.circuit()
+                    let sent = [UInt8](repeating: UInt8(index), count: 100_000 + index)
+                    try await talk.send(sent)
+                    try await talk.stream.finish()
+                    return try await talk.readAll() == sent
+                }
+            }
+            for try await isExact in group { #expect(isExact) }
+        }
+        try await trio.waitUntil { $0.circuits == 0 }
+        await trio.stop()
+    }
+
+    @Test func refusalsHaveTheStatusThatSaysWhy() async throws {
+        let trio = try await RelayTrio()
+        let connect = HopMessage.connect(to: trio.target.peerID).encoded
+        // Connected, but without a reservation.
+        #expect(try await trio.refusal(trio.source, connect) == .noReservation)
+        let relay = HopMessage.connect(to: trio.relay.peerID).encoded
+        #expect(try await trio.refusal(trio.source, relay) == .noReservation)
+        #expect(try await trio.refusal(trio.source, [1, 0xFF]) == .malformedMessage)
+        #expect(try await trio.refusal(trio.source, [0xFF, 0xFF, 0x7F]) == .malformedMessage)
+        #expect(try await trio.refusal(trio.source, [2, 8, 1]) == .malformedMessage)
+        #expect(try await trio.refusal(trio.source, HopMessage.status(.ok).encoded) == .unexpectedMessage)
+        _ = try await trio.reserve()
+        #expect(try await trio.refusal(trio.target, connect) == .permissionDenied)
+        // The target does not serve the stop protocol as an application would.
+        trio.target.stopHandling(Circuit.stopProtocolID)
+        #expect(try await trio.refusal(trio.source, connect) == .connectionFailed)
+        trio.target.handle(Circuit.stopProtocolID) { stream in
+            var talk = Talk(stream)
+            _ = try await talk.message()
+            try await talk.send(StopMessage.status(.permissionDenied).encoded)
+        }
+        #expect(try await trio.refusal(trio.source, connect) == .connectionFailed)
+        trio.target.handle(Circuit.stopProtocolID) { stream in stream.reset() }
+        #expect(try await trio.refusal(trio.source, connect) == .connectionFailed)
+        try await trio.waitUntil { $0.circuits == 0 }
+        await trio.stop()
+    }
+
+    @Test func aReservationEndsWithTheConnection() async throws {
+        let trio = try await RelayTrio()
+        _ = try await trio.reserve()
+        try await trio.target.disconnect(from: trio.relay.peerID)
+        try await trio.waitUntil { $0.reservations == 0 }
+        let connect = HopMessage.connect(to: trio.target.peerID).encoded
+        #expect(try await trio.refusal(trio.source, connect) == .noReservation)
+        await trio.stop()
+    }
+
+    @Test func aCircuitIsCutOffAtItsLimit() async throws {
+        let limit = 300_000
+        let trio = try await RelayTrio { $0.circuitLimit = ConnectionLimit(byteCount: UInt64(limit)) }
+        let ended = AsyncStream.makeStream(of: Int.self)
+        trio.serve { talk in
+            var talk = talk
+            var count = 0
+            do {
+                while let bytes = try await talk.read() { count += bytes.count }
+                ended.continuation.yield(-1)
+            } catch {
+                ended.continuation.yield(count)
+            }
+        }
+        _ = try await trio.reserve()
+        let (answer, talk) = try await trio.ask(trio.source, .connect(to: trio.target.peerID))
+        #expect(answer == .status(.ok, limit: ConnectionLimit(byteCount: UInt64(limit))))
+        let error = await #expect(throws: MartletError.self) {
+            while true { try await talk.stream.write(Bytes([UInt8](repeating: 1, count: 10_000))) }
+        }
+        #expect(error?.code == .streamReset)
+        var counts = ended.stream.makeAsyncIterator()
+        let count = try #require(await counts.next())
+        #expect(count >= 0 && count <= limit)
+        try await trio.waitUntil { $0.circuits == 0 && $0.circuitsCut == 1 }
+        #expect(try await trio.relay.relayStatus()?.relayedByteCount == limit)
+        await trio.stop()
+    }
+
+    @Test func aCircuitEndsWhenItsTimeIsUp() async throws {
+        let trio = try await RelayTrio { $0.circuitLimit = ConnectionLimit(duration: .milliseconds(300)) }
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        try await talk.send([1, 2, 3])
+        #expect(try await talk.read()?.array == [1, 2, 3])
+        let error = await #expect(throws: MartletError.self) { _ = try await talk.read() }
+        #expect(error?.code == .streamReset)
+        try await trio.waitUntil { $0.circuits == 0 }
+        await trio.stop()
+    }
+
+    @Test func aSlowReceiverStopsItsSender() async throws {
+        let window = 512 * 1024
+        let trio = try await RelayTrio { $0.circuitWindow = window }
+        let gate = AsyncStream.makeStream(of: Void.self)
+        let total = 48 << 20
+        let received = AsyncStream.makeStream(of: Int.self)
+        trio.serve { talk in
+            var talk = talk
+            for await _ in gate.stream { break }
+            var count = 0
+            while let bytes = try await talk.read() { count += bytes.count }
+            received.continuation.yield(count)
+        }
+        _ = try await trio.reserve()
+        let talk = try await trio.circuit()
+        let writer = Task {
+            let piece = Bytes(pattern(65_536))
+            for _ in 0..<total / piece.count { try await talk.stream.write(piece) }
+            try await talk.stream.finish()
+        }
+        // Until nothing moves any more.
+        var passed = -1
+        while true {
+            try await Task.sleep(for: .milliseconds(300))
+            let now = try #require(try await trio.relay.relayStatus()).relayedByteCount
+            if now == passed { break }
+            passed = now
+        }
+        // The receiver's window, the queue, and the sender's window.
+        #expect(passed > 0)
+        #expect(passed <= 256 * 1024 + RelayConfiguration().circuitQueue + window)
+        gate.continuation.finish()
+        var counts = received.stream.makeAsyncIterator()
+        #expect(await counts.next() == total)
+        try await writer.value
+        await trio.stop()
+    }
+
+    @Test func aResetGoesThrough() async throws {
+        let trio = try await RelayTrio()
+        trio.serve { talk in
+            var talk = talk
+            _ = try await talk.read()
+            talk.stream.reset()
+        }
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        try await talk.send([1])
+        let error = await #expect(throws: MartletError.self) { _ = try await talk.read() }
+        #expect(error?.code == .streamReset)
+        try await trio.waitUntil { $0.circuits == 0 }
+        await trio.stop()
+    }
+
+    @Test func aPeerThatLeavesTakesItsCircuitsAlong() async throws {
+        let trio = try await RelayTrio()
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        try await talk.send([1])
+        #expect(try await talk.read()?.array == [1])
+        await trio.target.stop()
+        let error = await #expect(throws: MartletError.self) { _ = try await talk.read() }
+        #expect(error?.code == .streamReset)
+        try await trio.waitUntil { $0.circuits == 0 && $0.reservations == 0 }
+        await trio.stop()
+    }
+
+    @Test func aRateHoldsCircuitsBackWithoutLosingAnything() async throws {
+        let trio = try await RelayTrio {
+            $0.circuitRate = 4_000_000
+            $0.totalRate = 6_000_000
+        }
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        let sent = pattern(2_000_000)
+        let writer = Task { [stream = talk.stream] in
+            try await stream.write(Bytes(sent))
+            try await stream.finish()
+        }
+        #expect(try await talk.readAll() == sent)
+        try await writer.value
+        await trio.stop()
+    }
+}
