@@ -24,6 +24,7 @@ from measure import cpu_seconds, resident_mb
 
 MARTLET = str(root / ".build" / "release" / "martlet")
 LISTEN = "/ip4/127.0.0.1/tcp/0"
+LISTEN_QUIC = "/ip4/127.0.0.1/udp/0/quic-v1"
 DEADLINE = 300
 
 
@@ -76,11 +77,15 @@ class Peer(System):
 
 
 class Martlet(System):
+    def __init__(self, name, listen=LISTEN, **more):
+        super().__init__(name, **more)
+        self.listen = listen
+
     def program(self):
         return [MARTLET, "bench"]
 
     def start(self):
-        process = spawn(self.placed([MARTLET, "bench", "serve", "--listen", LISTEN, *self.serve], 0))
+        process = spawn(self.placed([MARTLET, "bench", "serve", "--listen", self.listen, *self.serve], 0))
         address = next_line(process, self.name).strip()
         content = next_line(process, self.name).strip() if "--share" in self.serve else ""
         return process, address, content
@@ -187,6 +192,20 @@ def bench_stream(options):
         Peer("clear text (iperf3)", "tcp", client=count),
     ]
     title = f"one stream, {options.bytes / 1e6:,.0f} MB"
+    throughput_table(title, with_bytes(interleaved(systems, "stream", options.rounds), options.bytes))
+
+
+def bench_quic(options):
+    count, over_quic = ["--bytes", str(options.bytes)], ["--quic"]
+    systems = [
+        Martlet("Martlet", LISTEN_QUIC, client=count),
+        Martlet("Martlet, received", LISTEN_QUIC, client=[*count, "--download"]),
+        Peer("iroh", "iroh", client=count),
+        Peer("Lattica, calls of 4 MiB", "lattica", client=[*count, *over_quic], serve=over_quic),
+        Peer("Lattica, one stream call", "lattica", client=[*count, *over_quic, "--way", "one-stream"], serve=over_quic),
+        Peer("go-libp2p (p2pd)", "p2pd", client=[*count, *over_quic], serve=over_quic),
+    ]
+    title = f"one stream over QUIC, {options.bytes / 1e6:,.0f} MB"
     throughput_table(title, with_bytes(interleaved(systems, "stream", options.rounds), options.bytes))
 
 
@@ -347,6 +366,7 @@ def bench_allocations(options):
 
 BENCHES = {
     "stream": bench_stream,
+    "quic": bench_quic,
     "fetch": bench_fetch,
     "ping": bench_ping,
     "dial": bench_dial,

@@ -44,19 +44,19 @@ class Bench:
 
 
 def free_port():
-    with socket.socket() as probe:
+    with socket.socket(type=socket.SOCK_DGRAM if options.quic else socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def node(bootstraps=()):
     folder = tempfile.mkdtemp(prefix="lattica-")
-    port = free_port()
-    builder = Lattica.builder().with_listen_addrs([f"/ip4/127.0.0.1/tcp/{port}"]).with_key_path(f"{folder}/key")
+    place = f"/ip4/127.0.0.1/udp/{free_port()}/quic-v1" if options.quic else f"/ip4/127.0.0.1/tcp/{free_port()}"
+    builder = Lattica.builder().with_listen_addrs([place]).with_key_path(f"{folder}/key")
     builder = builder.with_mdns(False).with_upnp(False).with_autonat(False).with_dcutr(False)
     if bootstraps:
         builder = builder.with_bootstraps(list(bootstraps))
-    return builder.build(), port
+    return builder.build(), place
 
 
 def connected(address):
@@ -129,7 +129,7 @@ def fetch(options):
 
 
 def serve(options):
-    server, port = node()
+    server, place = node()
     server.register_service(Bench())
     more = {}
     if options.way == "blocks":
@@ -138,7 +138,7 @@ def serve(options):
             listing.write(server.put_block(number.to_bytes(8, "big") + os.urandom(BLOCK - 8)) + "\n")
         listing.close()
         more["content"] = listing.name
-    serve_until_told(f"/ip4/127.0.0.1/tcp/{port}/p2p/{server.peer_id()}", **more)
+    serve_until_told(f"{place}/p2p/{server.peer_id()}", **more)
 
 
 options = arguments()

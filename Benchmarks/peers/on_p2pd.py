@@ -18,6 +18,7 @@ def sink(stream, peer):
     while left:
         left -= stream.recv_into(room, min(left, len(room)))
     stream.sendall(b"k")
+    stream.recv(1)  # over QUIC closing first would lose the answer (Interop/README.md)
 
 
 def echo(stream, peer):
@@ -27,7 +28,7 @@ def echo(stream, peer):
 
 options = arguments()
 if options.mode == "serve":
-    with Daemon("/ip4/127.0.0.1/tcp/0", NOISE_ONLY) as daemon:
+    with Daemon("/ip4/127.0.0.1/udp/0/quic-v1" if options.quic else "/ip4/127.0.0.1/tcp/0", NOISE_ONLY) as daemon:
         daemon.handle(SINK, sink)
         daemon.handle(ECHO, echo)
         serve_until_told(f"{daemon.addresses[0]}/p2p/{daemon.peer}")

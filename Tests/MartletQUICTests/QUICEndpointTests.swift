@@ -40,7 +40,7 @@ import Testing
         configuration.maximumHandshakes = 4
         let now = Instant(nanoseconds: 1_000_000_000)
         let server = QUICSide(2, port: 1002, now: now, configuration: configuration)
-        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: DatagramBatch.room, alignment: 16)
         defer { room.deallocate() }
         for number in 0..<10 {
             let client = QUICSide(10 + UInt64(number), port: 2000 + UInt16(number), now: now)
@@ -75,7 +75,7 @@ import Testing
         let id = try pair.dialer.connection.openStream(now: pair.now)
         pair.dialer.connection.send([1, 2, 3], on: id)
         let client = try #require(pair.dialer.connection as? QUICConnection)
-        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: DatagramBatch.room, alignment: 16)
         defer { room.deallocate() }
         let batch = try #require(client.transmit(into: room, now: pair.now))
         give(Array(room[0..<batch.byteCount]), to: reborn, from: pair.client.address.port, now: pair.now)

@@ -51,7 +51,7 @@ final class QUICHarness: MuxerHarness {
     var change: (inout Datagram) -> Void = { _ in }
     private(set) var sentCount = 0
     private var flying: [Datagram] = []
-    private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 65_536, alignment: 16)
+    private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: DatagramBatch.room, alignment: 16)
 
     /// - Parameter expecting: nil for the server's real peer id.
     init(

@@ -1,7 +1,11 @@
-import Martlet
+import MartletConnection
 import MartletCore
 import MartletIdentity
+import MartletQUIC
+import MartletSwarm
 import Testing
+
+@testable import Martlet
 
 /// Nodes that speak QUIC on the loopback interface.
 @Suite struct QUICNodeTests {
@@ -93,5 +97,27 @@ import Testing
             if case .disconnected(let peer, _) = event, peer == pair.b.peerID { break }
         }
         await pair.a.stop()
+    }
+
+    @Test func dialsOfANodeThatListensNowhereAreSpreadOverItsLoops() async throws {
+        let pair = try await makePair()
+        let dialer = try await NodePair.node { $0.listenAddresses = [] }
+        for node in [pair.a, pair.b] {
+            try await dialer.connect(to: node.listenAddresses[0])
+            #expect(try await dialer.ping(node.peerID).count == 1)
+        }
+        // Each loop has a socket, so the two see it at different ports.
+        let seen = try await [pair.a.peers(), pair.b.peers()].map { try #require($0.first).address }
+        #expect(Set(seen).count == 2)
+        await dialer.stop()
+        await pair.stop()
+    }
+
+    @Test func theCertificateIsMadeWhenItIsFirstNeeded() {
+        let settings = QUICSettings(.generate(), .init(), .init(), WindowBudget(limit: 0))
+        #expect(!settings.hasIdentity)
+        let identity = settings.identity
+        #expect(settings.identity === identity)
+        #expect(settings.hasIdentity)
     }
 }

@@ -185,6 +185,10 @@ static int open_session(mq_connection *c, const mq_credentials *credentials, int
     return code;
 }
 
+/// Sizes to try on the way to the longest datagram that the path carries (RFC 8899): jumbo frames, which loopback carries too,
+/// Ethernet, and what common tunnels leave of it. Less the headers of IPv6 and UDP.
+static const uint16_t path_sizes[] = {9000 - 48, 1500 - 48, 1492 - 48, 1420 - 48, 1280 - 48};
+
 static void fill_settings(ngtcp2_settings *settings, const mq_parameters *p, mq_connection *c) {
     ngtcp2_settings_default(settings);
     settings->cc_algo = p->use_bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
@@ -193,6 +197,8 @@ static void fill_settings(ngtcp2_settings *settings, const mq_parameters *p, mq_
     settings->handshake_timeout = p->handshake_timeout;
     settings->max_tx_udp_payload_size = p->maximum_datagram < MQ_MAXIMUM_DATAGRAM ? p->maximum_datagram
                                                                                    : MQ_MAXIMUM_DATAGRAM;
+    settings->pmtud_probes = path_sizes;
+    settings->pmtud_probeslen = sizeof path_sizes / sizeof path_sizes[0];
     settings->rand_ctx.native_handle = c;
 }
 
@@ -378,10 +384,10 @@ ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t n
     size_t quantum = ngtcp2_conn_get_send_quantum(c->connection);
     size_t total = 0;
     ngtcp2_path_storage path, first;
-    if (quantum > capacity) quantum = capacity;
+    if (quantum > MQ_MAXIMUM_BATCH) quantum = MQ_MAXIMUM_BATCH;
     *segment = 0;
     ngtcp2_path_storage_zero(&path);
-    for (int count = 0; count < 64 && capacity - total >= largest; count++) {
+    for (int count = 0; count < 64 && total + *segment <= quantum && capacity - total >= largest; count++) {
         ngtcp2_ssize n = write_one(c, &path.path, bytes + total, largest, now);
         if (n < 0) return n;
         if (n == 0) break;
@@ -397,7 +403,7 @@ ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t n
             break;
         }
         total += (size_t)n;
-        if ((size_t)n < *segment || total >= quantum) break;
+        if ((size_t)n < *segment) break;
     }
     if (total && is_paced(c)) ngtcp2_conn_update_pkt_tx_time(c->connection, now);
     return (ptrdiff_t)total;

@@ -18,7 +18,7 @@ extension NodeDriver {
         }
         let loop = loops.next()
         let socket = try await loop.perform { [self] in
-            try makeSocket(loop, socketAddress, isListening: true, quic)
+            try makeListener(loop, socketAddress, quic)
         }
         try await onHome { $0.quicSockets.append(socket) }
         guard let bound = socket.address.quicMultiaddr else {
@@ -27,13 +27,27 @@ extension NodeDriver {
         return bound
     }
 
-    private func makeSocket(
-        _ loop: EventLoop, _ address: SocketAddress, isListening: Bool, _ quic: QUICSettings
+    private func makeListener(
+        _ loop: EventLoop, _ address: SocketAddress, _ quic: QUICSettings
     ) throws(SocketError) -> QUICSocket {
-        try QUICSocket(loop: loop, at: address, isListening: isListening, settings: quic, counters: counters) {
+        try QUICSocket(loop: loop, at: address, isListening: true, settings: quic, counters: counters) {
             [weak self] socket, connection in
-            guard let self, isListening else { return socket.refuse(connection) }
+            guard let self else { return socket.refuse(connection) }
             accepted(connection, socket)
+        }
+    }
+
+    /// A dialer for each loop; they open their sockets when they are first used.
+    static func makeDialers(
+        _ loops: EventLoopGroup, _ quic: QUICSettings?, _ counters: NodeCounters
+    ) -> [QUICDialer] {
+        guard let quic else { return [] }
+        return loops.loops.map { loop in
+            QUICDialer(loop: loop) { (loop, address) throws(SocketError) in
+                try QUICSocket(loop: loop, at: address, isListening: false, settings: quic, counters: counters) {
+                    $0.refuse($1)
+                }
+            }
         }
     }
 
@@ -58,34 +72,23 @@ extension NodeDriver {
     // MARK: Dialing
 
     func dialWithQUIC(_ id: ConnectionID, _ address: Multiaddr, _ target: SocketAddress, _ expecting: PeerID?) {
-        guard let quic, let remote = target.quicAddress else { return failed(id, "QUIC is turned off") }
-        let socket: QUICSocket
-        do {
-            socket = try quicSocket(for: target, quic)
-        } catch {
-            return failed(id, "\(error)")
+        guard !quicDialers.isEmpty, let remote = target.quicAddress else { return failed(id, "QUIC is turned off") }
+        // One that listens, if it can reach the target, so that NATs see one port for both directions.
+        let listening = quicSockets.first { socket in
+            guard socket.address.isIP4 == target.isIP4 else { return false }
+            return socket.address.isUnspecified || socket.address.isLoopback == target.isLoopback
         }
-        socket.loop.execute { [self] in
+        let dialer = quicDialers[nextQUICDialer % quicDialers.count]
+        if listening == nil { nextQUICDialer += 1 }
+        (listening?.loop ?? dialer.loop).execute { [self] in
             do {
+                let socket = try listening ?? dialer.socket(for: target)
                 let connection = try socket.connect(to: remote, expecting: expecting)
                 run(id, .dialer, address, connection, socket)
             } catch {
                 toHome { $0.failed(id, "\(error)") }
             }
         }
-    }
-
-    /// The socket to dial from: one that listens if it can reach the target, so that NATs see one port for both directions.
-    private func quicSocket(for target: SocketAddress, _ quic: QUICSettings) throws(SocketError) -> QUICSocket {
-        let found = quicSockets.first { socket in
-            guard socket.address.isIP4 == target.isIP4 else { return false }
-            return socket.address.isUnspecified || socket.address.isLoopback == target.isLoopback
-        }
-        if let found { return found }
-        let any: IPAddress = target.isIP4 ? .v4(.any) : .v6(.any)
-        let socket = try makeSocket(home, SocketAddress(any, port: 0), isListening: false, quic)
-        quicSockets.append(socket)
-        return socket
     }
 
     // MARK: Connections

@@ -29,8 +29,11 @@ final class NodeDriver: @unchecked Sendable {
     let quic: QUICSettings?
     /// The relay that this node is, if it is one.
     var relay: RelayService?
-    /// UDP sockets that listen, and those only dialed from.
+    /// UDP sockets that listen.
     var quicSockets: [QUICSocket] = []
+    /// One for each loop, in turn; none without QUIC.
+    let quicDialers: [QUICDialer]
+    var nextQUICDialer = 0
     var dialing: [ConnectionID: any PendingDial] = [:]
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
     private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
@@ -61,6 +64,7 @@ final class NodeDriver: @unchecked Sendable {
         self.events = events
         self.logger = logger
         self.quic = quic
+        quicDialers = Self.makeDialers(loops, quic, counters)
         self.persist = persist
         reachability = ReachabilityDriver(node: self, settings: autoNAT)
     }
@@ -384,6 +388,7 @@ final class NodeDriver: @unchecked Sendable {
         listeners = []
         for socket in quicSockets { socket.loop.execute { socket.closeWhenIdle() } }
         quicSockets = []
+        for dialer in quicDialers { dialer.loop.execute { dialer.close() } }
         for id in dialing.keys.sorted() { close(id, "the node stops") }
         for id in drivers.keys.sorted() { order(drivers[id]) { $0.close() } }
         for request in waiting.keys.sorted() {

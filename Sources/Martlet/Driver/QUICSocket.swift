@@ -7,32 +7,10 @@ import MartletQUIC
 import MartletRuntime
 import MartletSwarm
 
-/// What the QUIC endpoints of a node share.
-struct QUICSettings: Sendable {
-    let identity: QUICIdentity
-    let configuration: QUICConfiguration
-    let connection: ConnectionConfiguration
-    let budget: WindowBudget
-    /// Blocks for received data.
-    let pool = BufferPool(blockSize: 256 * 1024, idleLimit: 16)
-
-    init(
-        _ identity: KeyPair, _ configuration: QUICConfiguration, _ connection: ConnectionConfiguration,
-        _ budget: WindowBudget
-    ) {
-        var random = RandomSource.system
-        self.identity = QUICIdentity(identity: identity, wallTime: .systemNow(), random: &random)
-        self.configuration = configuration
-        self.connection = connection
-        self.budget = budget
-    }
-}
-
 /// One UDP socket with its QUIC endpoint and the connections over it, all on one loop.
 final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     /// Batches of one connection that are sent before others have their turn.
     private static let batchesPerTurn = 8
-    private static let roomSize = 65_000
 
     let loop: EventLoop
     let address: SocketAddress
@@ -65,7 +43,7 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         let local = bound.localAddress.quicAddress ?? QUICAddress(.v4(.any), port: bound.localAddress.port)
         socket = bound
         address = bound.localAddress
-        room = .allocate(byteCount: Self.roomSize, alignment: 64)
+        room = .allocate(byteCount: DatagramBatch.room, alignment: 64)
         self.loop = loop
         self.isListening = isListening
         self.counters = counters

@@ -107,7 +107,7 @@ public final class QUICConnection: MultiplexedConnection {
 
     /// Writes datagrams to be sent, as many as may go in one system call. Call again while `hasPendingTransmit`.
     ///
-    /// - Parameter room: at least 16 KiB; 64 KiB is as much as is used.
+    /// - Parameter room: at least 16 KiB; `DatagramBatch.room` is as much as is used.
     public func transmit(into room: UnsafeMutableRawBufferPointer, now: Instant) -> DatagramBatch? {
         if !finalDatagram.isEmpty { return takeFinal(into: room) }
         guard let handle, !isClosed, let base = room.baseAddress else { return nil }

@@ -17,7 +17,7 @@ public struct QUICConfiguration: Sendable {
     /// How long a peer may be silent as QUIC tells it; `ConnectionConfiguration.deadAfter` is usually shorter.
     public var idleTimeout = Duration.seconds(30)
     /// The longest datagram that is sent where the path carries it.
-    public var maximumDatagramSize = 1452
+    public var maximumDatagramSize = 8952
     /// Controls congestion by BBR instead of CUBIC: better where packets are lost at random.
     public var usesBBR = false
 

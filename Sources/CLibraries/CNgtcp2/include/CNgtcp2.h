@@ -72,6 +72,9 @@ int mq_certificate_is_self_signed(const uint8_t *certificate, size_t length, con
 #define MQ_TOKEN_LENGTH 16
 /// The longest datagram that is sent.
 #define MQ_MAXIMUM_DATAGRAM 9000
+/// How many bytes the kernel takes at once, and how much room `mq_write` wants so that it can fill that with the longest datagrams.
+#define MQ_MAXIMUM_BATCH 65000
+#define MQ_BATCH_ROOM (MQ_MAXIMUM_BATCH + MQ_MAXIMUM_DATAGRAM)
 
 typedef struct {
     uint32_t version;
