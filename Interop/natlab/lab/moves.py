@@ -175,32 +175,50 @@ def relay_restart(is_killed, kind="symmetric", transports=("udp", "tcp")):
         # From here on: the time until the relay listens is its own, not that of the healing.
         pair.relay, _ = martlet.start_relay()
         began = time.monotonic()
-        while True:
-            try:
-                martlet_ping = subprocess.run(
-                    pair.dialer.host.command(BINARY, "ping", pair.address, "--count", "1", "--json", "--data-dir",
-                                             martlet.folder / "fresh.data"), capture_output=True, text=True, timeout=20)
-            except subprocess.TimeoutExpired:
-                martlet_ping = None
-            if martlet_ping and martlet_ping.returncode == 0:
-                break
+        while not _reaches(pair):
             if time.monotonic() > began + 60:
-                raise Failed(f"not reachable 60 s after the relay's restart: {martlet_ping and martlet_ping.stderr}")
+                raise Failed("not reachable 60 s after the relay's restart")
         healed = round(time.monotonic() - began, 2)
         martlet.forget_logs()
         return {"relay": "killed" if is_killed else "stopped", "healed_after_s": healed}
 
 
+def address_change(transports=("udp", "tcp")):
+    """How long after its router got another address a node can be reached through its relay again."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        pair.start_nodes()
+        pair.target.change_address()
+        began = time.monotonic()
+        while not _reaches(pair):
+            if time.monotonic() > began + 90:
+                raise Failed("not reachable 90 s after the router's address changed")
+        healed = round(time.monotonic() - began, 2)
+        martlet.forget_logs()
+        return {"relay_by": transports[0], "healed_after_s": healed}
+
+
+def _reaches(pair):
+    """Whether a fresh node reaches the target through the relay now."""
+    try:
+        return subprocess.run(pair.dialer.host.command(
+            BINARY, "ping", pair.address, "--count", "1", "--json", "--data-dir", pair.martlet.folder / "fresh.data"),
+            capture_output=True, text=True, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def main(words):
     parser = argparse.ArgumentParser(prog="natlab moves", description="Fetches, calls and relays while paths change.")
-    parser.add_argument("what", nargs="*", metavar="fetch|calls|relay", help="all, if not given")
+    parser.add_argument("what", nargs="*", metavar="fetch|calls|relay|address", help="all, if not given")
     parser.add_argument("--bytes", type=int, default=1 << 30)
     parser.add_argument("--count", type=int, default=1000, help="calls in flight")
     parser.add_argument("--transport", choices=("udp", "tcp", "both"), default="both")
     options = parser.parse_args(words)
     transports = {"udp": ("udp",), "tcp": ("tcp",), "both": ("udp", "tcp")}[options.transport]
     steps = {"fetch": [lambda: fetch(options.bytes, transports)], "calls": [lambda: calls(options.count, transports)],
-             "relay": [lambda: relay_restart(False, transports=transports), lambda: relay_restart(True, transports=transports)]}
+             "relay": [lambda: relay_restart(False, transports=transports), lambda: relay_restart(True, transports=transports)],
+             "address": [lambda: address_change(transports)]}
     status = 0
     for name in options.what or steps:
         for step in steps[name]:

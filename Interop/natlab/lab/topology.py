@@ -44,6 +44,14 @@ class Site:
         self.router.nft("table inet cut { chain forward { type filter hook forward priority filter - 5; "
                         f"ip saddr {peer} meta l4proto {protocol} drop; ip daddr {peer} meta l4proto {protocol} drop; }} }}")
 
+    def change_address(self):
+        """The provider gives the router another address: every mapping is gone. For kinds whose rules do not name the address."""
+        network, _, last = self.wan.rpartition(".")
+        new = f"{network}.{int(last) + 1}"
+        self.router.ip(f"address add {new}/24 dev wan", f"address delete {self.wan}/24 dev wan", f"address replace {new}/24 dev wan",
+                       "route replace default dev wan")
+        self.wan = new
+
     def accept_again(self):
         self.router.nft("delete table inet cut")
 
