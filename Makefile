@@ -25,11 +25,13 @@ interop: build
 	Interop/run.sh
 	Interop/natlab/test.sh
 
-# Every pair of NATs: what is possible, and which path Martlet gets. Needs root; half an hour.
+# Every pair of NATs: what is possible, which path Martlet gets; fetches and calls while paths change. Needs root; 20 minutes.
 natlab: build
 	Scripts/setup.sh --interop --natlab
+	$(SWIFT_BUILD) $(RELEASE) --product interop-node
 	Interop/natlab/natlab.sh classify
 	Interop/natlab/natlab.sh punch
+	Interop/natlab/natlab.sh moves
 	Interop/natlab/run.sh
 
 bench: build

@@ -16,4 +16,11 @@ unable() {
 [ $? != 75 ] || unable "the lab cannot be built here, see above"
 [ -z "${CI:-}" ] || command -v miniupnpd >/dev/null || unable "there is no miniupnpd: run Scripts/setup.sh --natlab"
 
+# MARTLET names a binary to test instead of what is built here; interop-node lies beside it.
+if [ -z "${MARTLET:-}" ]; then
+    for product in martlet interop-node; do
+        swift build --package-path ../.. -c release --static-swift-stdlib --product "$product" || exit 1
+    done
+fi
+
 exec ./enter.sh ../.venv/bin/python -m pytest -p no:cacheprovider -rs -q --rootdir . -o testpaths=tests "$@" </dev/null

@@ -10,10 +10,10 @@ import threading
 import time
 
 from .systems.martlet import BINARY, Martlet
-from .systems.system import ROOT, Failed
+from .systems.system import Failed
 from .topology import Lab
 
-INTEROP_NODE = ROOT / ".build" / "release" / "interop-node"
+INTEROP_NODE = BINARY.with_name("interop-node")
 DIRECT = ("direct", "lan")
 
 
@@ -125,6 +125,8 @@ def _digest(path):
 
 def calls(count=1000, transports=("udp", "tcp")):
     """Calls always under way while the path goes from the relay to direct, back, and to direct again."""
+    if not INTEROP_NODE.exists():
+        raise Failed(f"there is no {INTEROP_NODE}: build the product interop-node")
     with Lab() as lab, Martlet(lab, transports) as martlet:
         pair = Pair(lab, martlet)
         listen = [word for each in martlet.listen_addresses() for word in ("--listen", each)]

@@ -34,7 +34,11 @@ class Martlet(System):
         node = self.program(host or site.host, self.command(
             name, "node", *self.options("--listen", self.listen_addresses()), *self.options("--relay", relays),
             *self.network), name)
-        return node, node.wait_for("ready", 20)["peer"]
+        peer = node.wait_for("ready", 20)["peer"]
+        # A public node is ready without a relay; here everybody is dialed through one.
+        if not any(said.get("event") == "reserved" for said in node.heard):
+            node.wait_for("reserved", 20)
+        return node, peer
 
     def dial(self, site, relays, peer, seconds, name="dialer"):
         began = time.monotonic()
