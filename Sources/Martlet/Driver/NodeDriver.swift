@@ -295,7 +295,7 @@ final class NodeDriver: @unchecked Sendable {
     }
 
     /// Finds or makes a connection. Cancelling the task gives up waiting.
-    func connect(to peer: PeerID?, at addresses: [Multiaddr]) async throws -> ConnectedPeer {
+    func connect(to peer: PeerID?, at addresses: [Multiaddr], directly: Bool = false) async throws -> ConnectedPeer {
         let request = Mutex<RequestID?>(nil)
         return try await withTaskCancellationHandler {
             try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<ConnectedPeer, any Error>) in
@@ -305,7 +305,8 @@ final class NodeDriver: @unchecked Sendable {
                     let id = RequestID(rawValue: self.lastRequest)
                     request.withLock { $0 = id }
                     self.waiting[id] = continuation
-                    self.engine.swarm.connect(id, to: peer, at: addresses, now: self.home.now)
+                    self.engine.swarm.connect(
+                        id, to: peer, at: addresses, directly: directly, now: self.home.now)
                     self.drain()
                 }
                 if !isAccepted { continuation.resume(throwing: MartletError.stopped) }

@@ -171,6 +171,11 @@ public final class Node: Sendable {
         try await driver.connect(to: peer, at: addresses).peer
     }
 
+    /// Connects to `peer` without a relay, even when there is a relayed connection, at `addresses` or those known from earlier.
+    public func connectDirectly(to peer: PeerID, at addresses: [Multiaddr] = []) async throws {
+        _ = try await driver.connect(to: peer, at: addresses, directly: true)
+    }
+
     /// Closes every connection to `peer`.
     public func disconnect(from peer: PeerID) async throws {
         try await driver.onHome { driver in
