@@ -33,7 +33,7 @@ def source_seen(sender, server, seconds=1.0):
     return None
 
 
-def gets_through(sender, destination, receiver, seconds=0.25):
+def gets_through(sender, destination, receiver, seconds=0.4):
     """Whether a datagram that `sender` sends to `destination` arrives at `receiver`, both sockets here."""
     token = b"natlab %d" % time.monotonic_ns()
     try:
