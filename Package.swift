@@ -67,6 +67,11 @@ let package = Package(
                 .linkedLibrary("ngtcp2"), .linkedLibrary("ngtcp2_crypto_gnutls"), .linkedLibrary("gnutls"),
             ]),
 
+        // Asking gateways to forward ports: what differs between versions of miniupnpc, and loops around blocking calls.
+        .target(
+            name: "CPortMapping", path: "Sources/CLibraries/CPortMapping",
+            linkerSettings: [.linkedLibrary("miniupnpc"), .linkedLibrary("natpmp")]),
+
         layer("MartletCore", ["CMartlet"]),
         layer(
             "MartletIdentity", ["MartletCore", "CLibsodium", "CLibcrypto", protobuf],
@@ -90,7 +95,9 @@ let package = Package(
             "Martlet",
             [
                 "MartletCore", "MartletIdentity", "MartletConnection", "MartletQUIC", "MartletSwarm", "MartletStorage",
-                "MartletReachability", "MartletContent", "MartletRPC", "MartletRuntime", logging, metrics, deque,
+                "MartletReachability", "MartletContent", "MartletRPC", "MartletRuntime", "CPortMapping", logging,
+                metrics,
+                deque,
             ]),
         layer(
             "MartletSimulation",

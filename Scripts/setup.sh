@@ -8,7 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build_packages=(libuv1-dev libsodium-dev liblmdb-dev libc-ares-dev libssl-dev libgnutls28-dev pkg-config)
+build_packages=(libuv1-dev libsodium-dev liblmdb-dev libc-ares-dev libssl-dev libgnutls28-dev libminiupnpc-dev libnatpmp-dev
+    pkg-config)
 # QUIC. Before 1.11 any peer can crash ngtcp2; Debian 12 has a newer one in its backports, Debian 13 as it is.
 quic_packages=(libngtcp2-dev libngtcp2-crypto-gnutls-dev)
 quic_version=1.11

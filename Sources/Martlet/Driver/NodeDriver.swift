@@ -54,7 +54,8 @@ final class NodeDriver: @unchecked Sendable {
 
     init(
         loops: EventLoopGroup, engine: NodeEngine, resolver: Resolver, events: NodeEvents, logger: Logger,
-        quic: QUICSettings?, autoNAT: AutoNATSettings, persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
+        quic: QUICSettings?, autoNAT: AutoNATSettings, mapsPorts: Bool, blocking: BlockingPool,
+        persist: @escaping @Sendable ([(PeerID, [UInt8]?)]) -> Void
     ) {
         self.loops = loops
         home = loops.loops[0]
@@ -66,7 +67,8 @@ final class NodeDriver: @unchecked Sendable {
         self.quic = quic
         quicDialers = Self.makeDialers(loops, quic, counters)
         self.persist = persist
-        reachability = ReachabilityDriver(node: self, settings: autoNAT)
+        reachability = ReachabilityDriver(
+            node: self, settings: autoNAT, mapsPorts: mapsPorts, blocking: blocking)
     }
 
     /// Runs `body` on the home loop and returns what it returns.

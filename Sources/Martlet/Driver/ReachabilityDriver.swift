@@ -19,14 +19,17 @@ final class ReachabilityDriver: @unchecked Sendable {
     private let settings: AutoNATSettings
     private var client: AutoNATClient
     private let dialer: DialBackDialer
+    private let mapsPorts: Bool
+    private(set) var mapper: PortMapper!
     private var updateTimer: LoopTimer!
     private var advanceTimer: LoopTimer!
     private var watchTimer: LoopTimer!
     private var probes: [UInt64: AutoNATProbeHandler] = [:]
     private var told: [AddressReachability] = []
 
-    init(node: NodeDriver, settings: AutoNATSettings) {
+    init(node: NodeDriver, settings: AutoNATSettings, mapsPorts: Bool, blocking: BlockingPool) {
         self.node = node
+        self.mapsPorts = mapsPorts
         self.settings = settings
         var configuration = settings.client
         configuration.asksAboutPrivateAddresses = settings.allowsPrivateAddresses
@@ -39,6 +42,9 @@ final class ReachabilityDriver: @unchecked Sendable {
             drain()
         }
         watchTimer = LoopTimer(loop: node.home) { [unowned self] in watch() }
+        mapper = PortMapper(loop: node.home, blocking: blocking, logger: node.logger) { [unowned self] in
+            mappingsChanged()
+        }
     }
 
     /// Serves dial requests and begins to ask about this node's addresses.
@@ -50,9 +56,11 @@ final class ReachabilityDriver: @unchecked Sendable {
             .init(streamLimit: 2) { [weak self] connection in self?.receiver(on: connection) ?? DialBackReceiver.deaf })
         changed()
         watch()
+        mapPorts()
     }
 
     func stop() {
+        mapper.removeAll()
         updateTimer.cancel()
         advanceTimer.cancel()
         watchTimer.cancel()
@@ -85,6 +93,8 @@ final class ReachabilityDriver: @unchecked Sendable {
     private var candidates: [AutoNATClient.Candidate] {
         var found: [AutoNATClient.Candidate] = []
         for listener in node.boundListeners {
+            found += mapper.mappings.compactMap { address(of: $0, at: listener) }
+                .map { .init(address: $0, listener: listener, origin: .mapped) }
             let observed = node.engine.observed.candidates(of: listener).prefix(Self.observedPerListener)
             found += observed.map { .init(address: $0.address, listener: listener, origin: .observed) }
             found += ListenAddresses.expanded(listener).map {
@@ -224,15 +234,17 @@ final class ReachabilityDriver: @unchecked Sendable {
     // MARK: Results
 
     /// Announces what strangers reach, and tells the application when that changed.
-    private func announce() {
+    private func announce(isForced: Bool = false) {
         let known = client.reachability
-        guard known != told else { return }
-        let isNews = Set(known.map(Verdict.init)) != Set(told.map(Verdict.init))
+        guard isForced || Set(known.map(Verdict.init)) != Set(told.map(Verdict.init)) else { return }
         told = known
-        guard isNews else { return }
         node.engine.announce { announced in
-            announced.confirmed = known.filter { $0.reachability == .public }.map(\.address)
-            announced.unreachable = Set(known.filter { $0.reachability == .private }.map(\.address))
+            let unreachable = Set(known.filter { $0.reachability == .private }.map(\.address))
+            announced.unreachable = unreachable
+            // What a gateway forwards is believed until it is seen not to be reached: there may be nobody to ask.
+            let mapped = mappedAddresses.filter { $0.isPublic && !unreachable.contains($0) }
+            let confirmed = known.filter { $0.reachability == .public }.map(\.address)
+            announced.confirmed = confirmed + mapped.filter { !confirmed.contains($0) }
         }
         node.tellReachability(known)
         node.drain()
@@ -248,6 +260,58 @@ final class ReachabilityDriver: @unchecked Sendable {
         }
     }
 
+    // MARK: Ports that the gateway forwards
+
+    /// Asks the gateway to forward the ports that this node listens at, when it is behind one.
+    private func mapPorts() {
+        let addresses = NetworkInterfaces.addresses().compactMap(\.ipAddress)
+        let isBehindGateway = !addresses.contains { if case .v4 = $0 { $0.scope == .global } else { false } }
+        guard mapsPorts, isBehindGateway else { return mapper.update([]) }
+        mapper.update(
+            node.boundListeners.compactMap { listener in
+                guard case .v4(let ip)? = listener.ipAddress, let port = listener.port else { return nil }
+                switch ip.scope {
+                case .unspecified, .privateNetwork, .carrierNAT:
+                    return PortMappingTarget(isTCP: listener.transportKind == .tcp, port: port)
+                case .loopback, .linkLocal, .multicast, .reserved, .global: return nil
+                }
+            })
+    }
+
+    private func mappingsChanged() {
+        for mapping in mapper.mappings {
+            node.logger.info(
+                "the gateway forwards a port",
+                metadata: [
+                    "protocol": "\(mapping.target.isTCP ? "tcp" : "udp")", "port": "\(mapping.target.port)",
+                    "outside": "\(mapping.externalAddress.map { "\($0)" } ?? "unknown"):\(mapping.externalPort)",
+                    "by": "\(mapping.method.rawValue)",
+                ])
+        }
+        for listener in node.boundListeners {
+            for mapping in mapper.mappings {
+                guard let address = address(of: mapping, at: listener) else { continue }
+                node.events.send(.portMapped(address, by: mapping.method))
+            }
+        }
+        announce(isForced: true)
+        changed()
+    }
+
+    /// Where a mapping leads to a listening socket from.
+    private func address(of mapping: PortMapping, at listener: Multiaddr) -> Multiaddr? {
+        guard let external = mapping.externalAddress, mapping.target.port == listener.port,
+            mapping.target.isTCP == (listener.transportKind == .tcp)
+        else { return nil }
+        return listener.replacingIP(external)?.replacingPort(mapping.externalPort)
+    }
+
+    private var mappedAddresses: [Multiaddr] {
+        node.boundListeners.flatMap { listener in
+            mapper.mappings.compactMap { address(of: $0, at: listener) }
+        }
+    }
+
     // MARK: The machine's addresses
 
     private func watch() {
@@ -256,6 +320,8 @@ final class ReachabilityDriver: @unchecked Sendable {
         node.logger.info("this machine's addresses changed")
         node.engine.announce { $0.listening = node.boundListeners.flatMap(ListenAddresses.expanded) }
         client.restart(now: node.home.now)
+        mapPorts()
+        mapper.refresh()
         changed()
         node.drain()
     }

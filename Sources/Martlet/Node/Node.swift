@@ -100,7 +100,7 @@ public final class Node: Sendable {
             quic: configuration.usesQUIC
                 ? QUICSettings(storage.identity, configuration.quic, configuration.connection, engine.factory.budget)
                 : nil,
-            autoNAT: configuration.autoNAT
+            autoNAT: configuration.autoNAT, mapsPorts: configuration.mapsPorts, blocking: blocking
         ) { changes in
             Task { try? await blocking.run { try storage.save(changes) } }
         }
@@ -327,6 +327,12 @@ public final class Node: Sendable {
         for _ in 0..<40 {
             let open = (try? await driver.onHome { $0.openConnectionCount }) ?? 0
             if open == 0 { break }
+            try? await Task.sleep(for: .milliseconds(25))
+        }
+        // Ports are no longer forwarded to a node that is gone; a gateway that does not answer is not waited for.
+        for _ in 0..<120 {
+            let isBusy = (try? await driver.onHome { $0.reachability.mapper.isBusy }) ?? false
+            if !isBusy { break }
             try? await Task.sleep(for: .milliseconds(25))
         }
         events.finish()

@@ -43,6 +43,9 @@ public struct NodeConfiguration: Sendable {
     public var usesQUIC = true
     /// Limits of QUIC beside those of `connection`.
     public var quic = QUICConfiguration()
+    /// Whether the gateway is asked to forward the ports that the node listens at (PCP, NAT-PMP or UPnP), when it listens at
+    /// other than loopback addresses and the machine has no public address of its own.
+    public var mapsPorts = true
     /// How the node finds out whether strangers reach it.
     public var autoNAT = AutoNATSettings()
     /// Whether peers may measure throughput with the perf protocol.

@@ -20,6 +20,8 @@ public enum NodeEvent: Sendable {
     case disconnected(PeerID, reason: String)
     /// It became known of some address of this node whether strangers reach it. All addresses are named.
     case reachabilityChanged([AddressReachability])
+    /// The gateway forwards a port: the address outside that leads to this node now.
+    case portMapped(Multiaddr, by: PortMappingMethod)
 }
 
 /// A connected peer.

@@ -89,7 +89,9 @@ final class ShardExchange: Sendable {
                         guard protocols.contains(NodeRPC.protocolID) else { continue }
                         Task { await self.pull(from: peer, node) }
                     case .disconnected(let peer, _): self.state.withLock { $0.table.remove(peer) }
-                    case .connected, .pathChanged, .relayReserved, .relayLost, .relayFailed, .reachabilityChanged: break
+                    case .connected, .pathChanged, .relayReserved, .relayLost, .relayFailed, .reachabilityChanged,
+                        .portMapped:
+                        break
                     }
                 }
             }

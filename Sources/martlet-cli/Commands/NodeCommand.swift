@@ -39,6 +39,9 @@ struct NodeCommand: AsyncParsableCommand {
     @Flag(help: "Let peers measure throughput with /perf/1.0.0. It costs whatever they ask.")
     var servePerf = false
 
+    @Flag(help: "Do not ask the gateway to forward ports.")
+    var noPortMapping = false
+
     @OptionGroup var data: DataDirectoryOptions
     @OptionGroup var passphrase: PassphraseOptions
     @OptionGroup var node: NodeOptions
@@ -84,6 +87,7 @@ struct NodeCommand: AsyncParsableCommand {
         configuration.peers = peer
         configuration.relays = relay
         configuration.servesPerf = servePerf
+        configuration.mapsPorts = !noPortMapping
         node.apply(to: &configuration)
         guard listen.isEmpty else {
             configuration.listenAddresses = listen
@@ -113,6 +117,7 @@ struct NodeCommand: AsyncParsableCommand {
         var path: String?
         var reason: String?
         var reachability: String?
+        var method: String?
     }
 
     private func announceAddresses(_ node: Node) { announce(node.listenAddresses, node) }
@@ -163,6 +168,8 @@ struct NodeCommand: AsyncParsableCommand {
                             event: "reachability", address: "\(known.address)",
                             reachability: known.reachability.rawValue))
                 }
+            case .portMapped(let address, let method):
+                Output.json(Line(event: "port_mapped", address: "\(address)", method: method.rawValue))
             }
         }
     }

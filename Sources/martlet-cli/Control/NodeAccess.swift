@@ -21,6 +21,7 @@ enum NodeAccess {
         var configuration = NodeConfiguration()
         configuration.loopCount = 1
         options.apply(to: &configuration)
+        configuration.mapsPorts = false
         try adjust(&configuration)
         let node = try await Node.start(configuration)
         do {

@@ -1,0 +1,42 @@
+"""Martlet behind routers that map ports: by each protocol alone, the node becomes reachable and tidies up after itself."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from lab import upnp
+from lab.systems.martlet import BINARY, Martlet
+
+pytestmark = [
+    pytest.mark.skipif(not upnp.is_installed(), reason="there is no miniupnpd: Scripts/setup.sh --natlab"),
+    pytest.mark.skipif(Martlet.missing() is not None, reason=f"there is no {BINARY}"),
+]
+
+TRANSPORTS = ("udp", "tcp")
+
+
+def eventually(found, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found()
+
+
+@pytest.mark.parametrize("option,method", [("upnp-only", "upnp"), ("natpmp-only", "nat-pmp"), ("pcp-only", "pcp"), ("upnp", "pcp")])
+def test_node_is_reached_by_strangers_at_its_mapped_ports(lab, option, method):
+    site = lab.site("site", f"port-restricted+{option}")
+    with Martlet(lab, TRANSPORTS) as system:
+        node = system.program(site.host, system.command("node", "node", *system.options("--listen", system.listen_addresses())), "node")
+        peer = node.wait_for("ready", 20)["peer"]
+        assert eventually(lambda: len(site.port_mapping.mappings()) == 2), node.said()[-2000:]
+        mapped = [node.wait_for("port_mapped", 10) for _ in TRANSPORTS]
+        assert {said["method"] for said in mapped} == {method}
+        assert {said["address"] for said in mapped} == {f"/ip4/{site.wan}/tcp/4001", f"/ip4/{site.wan}/udp/4001/quic-v1"}
+        for said in mapped:
+            answer = lab.observer.run(BINARY, "ping", f"{said['address']}/p2p/{peer}", "--count", "1", "--json", check=True).stdout
+            assert json.loads(answer.splitlines()[-1])["path"] == "direct"
+        node.signal(signal.SIGTERM)
+        assert eventually(lambda: site.port_mapping.mappings() == [])
+        assert node.end() == 0

@@ -1,0 +1,90 @@
+#include <miniupnpc/miniupnpc.h>
+#include <miniupnpc/upnpcommands.h>
+#include <miniupnpc/upnperrors.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "CPortMapping.h"
+
+enum {
+    only_permanent_leases = 725,
+    conflict = 718,
+    no_such_entry = 714,
+};
+
+/// Adds a mapping; where the port is taken, at other ports; without a lifetime where the gateway knows only those.
+static int add(
+    struct UPNPUrls *urls, struct IGDdatas *data, const char *host, struct martlet_port_mapping *mapping)
+{
+    const char *protocol = mapping->is_tcp ? "TCP" : "UDP";
+    char internal[6], external[6], lifetime[11];
+    snprintf(internal, sizeof internal, "%u", mapping->internal_port);
+    int code = 0;
+    for (int attempt = 0; attempt < 6; attempt++) {
+        snprintf(external, sizeof external, "%u", mapping->external_port);
+        snprintf(lifetime, sizeof lifetime, "%u", mapping->lifetime);
+        code = UPNP_AddPortMapping(
+            urls->controlURL, data->first.servicetype, external, internal, host, "martlet", protocol, NULL, lifetime);
+        if (code == only_permanent_leases && mapping->lifetime != 0) {
+            mapping->lifetime = 0;
+        } else if (code == conflict) {
+            mapping->external_port = (uint16_t)(1024 + (mapping->external_port + 7919u) % 60000);
+        } else {
+            break;
+        }
+    }
+    return code;
+}
+
+static int remove_mapping(struct UPNPUrls *urls, struct IGDdatas *data, struct martlet_port_mapping *mapping)
+{
+    char external[6];
+    snprintf(external, sizeof external, "%u", mapping->external_port);
+    int code = UPNP_DeletePortMapping(
+        urls->controlURL, data->first.servicetype, external, mapping->is_tcp ? "TCP" : "UDP", NULL);
+    return code == no_such_entry ? 0 : code;
+}
+
+int martlet_upnp_map(
+    const char *local_address, struct martlet_port_mapping *mappings, size_t count, int timeout_ms, char *external_address,
+    size_t external_address_size, char *message)
+{
+    int error = 0;
+    struct UPNPDev *devices = upnpDiscover(timeout_ms, local_address, NULL, UPNP_LOCAL_PORT_ANY, 0, 2, &error);
+    if (!devices) {
+        snprintf(message, MARTLET_PORT_MAPPING_TEXT, "no gateway answers UPnP");
+        return -1;
+    }
+    struct UPNPUrls urls;
+    struct IGDdatas data;
+    char host[64] = "", external[64] = "";
+#if MINIUPNPC_API_VERSION >= 18
+    int found = UPNP_GetValidIGD(devices, &urls, &data, host, sizeof host, external, sizeof external);
+#else
+    int found = UPNP_GetValidIGD(devices, &urls, &data, host, sizeof host);
+#endif
+    freeUPNPDevlist(devices);
+    // Since version 18 of the library, 2 is a connected gateway whose own address is private.
+    if (found < 1 || found > 2) {
+        snprintf(
+            message, MARTLET_PORT_MAPPING_TEXT,
+            found > 2 ? "the gateway found by UPnP is not connected" : "no gateway answers UPnP");
+        if (found != 0) FreeUPNPUrls(&urls);
+        return -1;
+    }
+    if (UPNP_GetExternalIPAddress(urls.controlURL, data.first.servicetype, external) != 0) external[0] = 0;
+    snprintf(external_address, external_address_size, "%s", external);
+    for (size_t index = 0; index < count; index++) {
+        struct martlet_port_mapping *mapping = &mappings[index];
+        mapping->error =
+            mapping->lifetime == 0 ? remove_mapping(&urls, &data, mapping) : add(&urls, &data, host, mapping);
+        if (mapping->error == 0) continue;
+        const char *text = strupnperror(mapping->error);
+        snprintf(
+            mapping->message, sizeof mapping->message, "the gateway refuses by UPnP: %s (%d)", text ? text : "error",
+            mapping->error);
+    }
+    FreeUPNPUrls(&urls);
+    return 0;
+}
