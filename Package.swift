@@ -109,7 +109,7 @@ let package = Package(
             name: "martlet-cli",
             dependencies: [
                 "Martlet", "MartletCore", "MartletIdentity", "MartletConnection", "MartletSwarm",
-                "MartletReachability", "MartletSimulation", arguments, logging,
+                "MartletReachability", "MartletRuntime", "MartletSimulation", arguments, logging,
             ],
             swiftSettings: settings),
         .executableTarget(

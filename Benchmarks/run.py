@@ -320,6 +320,107 @@ def bench_rpc(options):
             print(f"| {name} | {' | '.join(cells)} | {cost:,.1f} | {ratio} | {len(values)} |")
 
 
+class Relay:
+    """A process that relays, and its address."""
+
+    def __init__(self, name, command):
+        self.name, self.command = name, command
+
+    def start(self):
+        process = spawn(self.command(str(Path(scratch.name) / f"relay-{time.monotonic_ns()}")))
+        first = json.loads(next_line(process, self.name))
+        return process, first.get("address") or first["addrs"][0]
+
+
+def martlet_relay(*limits):
+    # Beyond every limit of a relay's clients: they all come from this machine.
+    return lambda folder: [MARTLET, "relay", "--listen", LISTEN, "--data-dir", folder, "--json", *limits]
+
+
+def p2pd_relay(folder):
+    return [sys.executable, str(root / "Interop" / "natlab" / "peers" / "p2pd_relay.py"), LISTEN]
+
+
+class Through(Martlet):
+    """Martlet at both ends, and no other way than through a relay."""
+
+    def __init__(self, name, relay, **more):
+        super().__init__(name, **more)
+        self.relay = relay
+
+    def run(self, mode):
+        process, address = self.relay.start()
+        try:
+            before = cpu_seconds(process.pid)
+            socket = Path(scratch.name) / f"end-{time.monotonic_ns()}"
+            self.listen, self.serve = f"/unix{socket}", ["--relay", address]
+            figures = super().run(mode)
+            figures["relay_cpu_s"] = cpu_seconds(process.pid) - before
+            return figures
+        finally:
+            stop(process)
+
+
+def bench_relay(options):
+    """What a relay carries: the same two Martlet ends for each, and nothing else between them."""
+    count = ["--bytes", str(options.bytes)]
+    systems = [
+        Through("Martlet", Relay("Martlet", martlet_relay("--unlimited")), client=count),
+        Through("go-libp2p (p2pd)", Relay("p2pd", p2pd_relay), client=count),
+    ]
+    results = with_bytes(interleaved(systems, "stream", options.rounds), options.bytes)
+    throughput_table(f"one stream through a relay, {options.bytes / 1e6:,.0f} MB", results)
+    print("\n| processor time of the relay | MB per CPU-second |\n|---|---|")
+    for name, values in results.items():
+        if values:
+            rate = statistics.median(each["bytes"] / 1e6 / max(each["relay_cpu_s"], 0.01) for each in values)
+            print(f"| {name} | {rate:,.0f} |")
+    ping = ["--size", "128", "--count", str(options.count)]
+    systems = [
+        Through("Martlet", Relay("Martlet", martlet_relay("--unlimited")), client=ping),
+        Through("go-libp2p (p2pd)", Relay("p2pd", p2pd_relay), client=ping),
+    ]
+    latency_table("128 bytes there and back through a relay", interleaved(systems, "ping", options.rounds))
+
+
+def bench_reservations(options):
+    """The memory of a relay whose clients all hold a reservation and do nothing else."""
+    many = 10_000
+    limits = ["--max-reservations", str(many), "--max-reservations-per-range", str(many)]
+    print(f"\n| {many:,} reservations | idle, MB | held, MB | kB each | made in s | CPU-seconds in 10 s at rest |")
+    print("|---|---|---|---|---|---|")
+    rows = []
+    for _ in range(max(1, options.rounds // 2)):
+        relay = Relay("Martlet", martlet_relay(*limits))
+        process, address = relay.start()
+        crowd = None
+        try:
+            time.sleep(1)
+            idle = resident_mb(process.pid)
+            crowd = spawn([MARTLET, "bench", "reserve", address, "--count", str(many), "--json"])
+            held = json.loads(next_line(crowd, "bench reserve"))
+            if held["reservations"] != many:
+                raise Failed(f"only {held}")
+            time.sleep(2)
+            full, before = resident_mb(process.pid), cpu_seconds(process.pid)
+            time.sleep(10)
+            rest = cpu_seconds(process.pid) - before
+            rows.append({"idle": idle, "full": full, "seconds": held["seconds"], "rest": rest})
+        except Failed as error:
+            print(error, file=sys.stderr)
+        finally:
+            if crowd:
+                crowd.terminate()
+                crowd.wait(30)
+            stop(process)
+    if rows:
+        idle, full = median(rows, "idle"), median(rows, "full")
+        each = (full - idle) * 1000 / many
+        print(
+            f"| Martlet | {idle:.1f} | {full:.1f} | {each:.1f} | {median(rows, 'seconds'):.1f} | {median(rows, 'rest'):.1f} |"
+        )
+
+
 def counted(serve, client, mode):
     """What one run allocates, (calls, bytes) of the server and of the client, and what the client printed."""
     files = [Path(scratch.name) / "server.count", Path(scratch.name) / "client.count"]
@@ -372,6 +473,8 @@ BENCHES = {
     "dial": bench_dial,
     "rpc": bench_rpc,
     "memory": bench_memory,
+    "relay": bench_relay,
+    "reservations": bench_reservations,
     "allocations": bench_allocations,
 }
 

@@ -10,7 +10,7 @@ struct BenchCommand: AsyncParsableCommand {
         discussion: "Run `martlet bench serve` on one of them and the others on the other. MB are 10^6 bytes.",
         subcommands: [
             BenchServeCommand.self, BenchStreamCommand.self, BenchPingCommand.self, BenchDialCommand.self,
-            BenchFetchCommand.self, BenchRPCCommand.self,
+            BenchFetchCommand.self, BenchRPCCommand.self, BenchReserveCommand.self,
         ])
 }
 

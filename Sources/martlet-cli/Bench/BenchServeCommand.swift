@@ -15,6 +15,12 @@ struct BenchServeCommand: AsyncParsableCommand {
         help: ArgumentHelp("The address to accept connections at.", valueName: "multiaddr"), transform: parseMultiaddr)
     var listen: Multiaddr
 
+    @Option(
+        help: ArgumentHelp(
+            "A relay to be reached through: the address printed is the one there. With --listen on a Unix socket there is no other way.",
+            valueName: "multiaddr"), transform: parseMultiaddr)
+    var relay: Multiaddr?
+
     @Option(help: ArgumentHelp("A file to serve to `bench fetch`.", valueName: "file"), completion: .file())
     var share: String?
 
@@ -28,6 +34,21 @@ struct BenchServeCommand: AsyncParsableCommand {
         guard loops.map({ (1...64).contains($0) }) ?? true else { throw ValidationError("--loops is 1 to 64.") }
     }
 
+    /// How long a relay has to grant a reservation.
+    private static let relayWait = Duration.seconds(10)
+
+    private func addresses(of server: Node) async throws -> [Multiaddr] {
+        guard relay != nil else { return server.listenAddresses }
+        let deadline = Instant.systemNow() + Self.relayWait
+        while Instant.systemNow() < deadline {
+            let relayed = try await server.announcedAddresses().filter(\.isCircuit)
+            if !relayed.isEmpty { return relayed }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        await server.stop()
+        throw Failure("the relay has granted no reservation", exitStatus: .unreachable)
+    }
+
     private struct Line: Encodable {
         var address: String?
         var cid: String?
@@ -39,13 +60,14 @@ struct BenchServeCommand: AsyncParsableCommand {
         configuration.listenAddresses = [listen]
         configuration.servesPerf = true
         configuration.loopCount = loops
+        configuration.relays = relay.map { [$0] } ?? []
         node.apply(to: &configuration)
         let server = try await Node.start(configuration)
         server.handle(BenchProtocol.echo) { stream in
             while let bytes = try await stream.read() { try await stream.write(bytes) }
         }
         BenchRPC.register(on: server)
-        for address in server.listenAddresses.prefix(1) {
+        for address in try await addresses(of: server).prefix(1) {
             if output.json { Output.json(Line(address: "\(address)")) } else { Output.line("\(address)") }
         }
         do {

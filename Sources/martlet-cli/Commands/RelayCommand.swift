@@ -40,6 +40,12 @@ struct RelayCommand: AsyncParsableCommand {
 
     func run() async throws {
         let directory = try data.resolve()
+        let openFiles = OpenFiles.raiseLimit()
+        if openFiles < limits.maxReservations + 256 {
+            Output.error(
+                "the system allows \(openFiles) open files: too few for \(limits.maxReservations) reservations over TCP"
+            )
+        }
         let isJSON = output.json
         let status = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         let signals = try Signals(onUser: { status.continuation.yield() }) { [path = directory.controlSocket] in
