@@ -204,6 +204,30 @@ extension NodePair {
         await scene.stop()
     }
 
+    @Test func aRelayMayBeOfAnotherNetworkWhatItBringsMayNot() async throws {
+        let relay = try await ScriptedRelay {
+            $0.network = "another"
+            $0.isNetworkExclusive = false
+        }
+        let address = relay.address
+        func node(_ network: String, relayed: Bool) async throws -> Node {
+            try await NodePair.node {
+                $0.network = network
+                if relayed { $0.relays = [address] }
+            }
+        }
+        let target = try await node("mesh", relayed: true)
+        try await RelayedPair.waitForReservation(target)
+        let member = try await node("mesh", relayed: false)
+        try await member.connect(to: relay.circuit(to: target.peerID))
+        try await member.ping(target.peerID)
+        let stranger = try await node("elsewhere", relayed: false)
+        try await stranger.connect(to: relay.circuit(to: target.peerID))
+        while try await stranger.status(of: target.peerID) != nil { try await Task.sleep(for: .milliseconds(5)) }
+        #expect(try await member.status(of: target.peerID) != nil)
+        for node in [stranger, member, target, relay.node] { await node.stop() }
+    }
+
     @Test func aNodeWithoutRelaysTakesNoRelayedConnections() async throws {
         let pair = try await NodePair()
         try await pair.connect()

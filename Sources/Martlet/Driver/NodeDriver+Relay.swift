@@ -18,6 +18,7 @@ extension NodeDriver {
         logger.debug("dialing through a relay", metadata: ["relay": "\(relay)", "peer": "\(peer)"])
         let dial = CircuitDial(relay: relay, peer: peer)
         dialing[id] = dial
+        engine.swarm.useRelay(relay, isLasting: false)
         let request = connectDirectly(to: relay, at: addresses) { driver, result in
             guard !dial.isCancelled else { return }
             switch result {

@@ -62,6 +62,7 @@ extension NodeDriver {
             case .success(let carrier):
                 guard let found = carrier.connection.remote?.peerID else { return }
                 driver.engine.swarm.protect(found, for: .relay)
+                driver.engine.swarm.useRelay(found, isLasting: true)
                 driver.engine.reservations.connected(
                     relay, found, over: carrier.id,
                     at: carrier.connection.role == .dialer ? carrier.connection.remoteAddress : nil,

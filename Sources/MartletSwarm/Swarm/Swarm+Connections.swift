@@ -99,7 +99,7 @@ extension Swarm {
 
     private func identified(_ id: ConnectionID, _ info: IdentifyInfo, now: Instant) {
         guard let connection = connections[id], let peer = connection.peer, connection.closing == nil else { return }
-        if isNetworkExclusive, let version = info.protocolVersion, version != local.network {
+        if isNetworkExclusive, !relays.contains(peer), let version = info.protocolVersion, version != local.network {
             return close(id, "the peer is of network \"\(version)\", this node of \"\(local.network)\"")
         }
         peers.update(peer, with: info, now: wallTime(at: now), keeping: isKept)

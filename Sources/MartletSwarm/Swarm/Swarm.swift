@@ -24,6 +24,10 @@ public final class Swarm {
     var pendingInbound = 0
     var inboundByAddress: [Multiaddr: Int] = [:]
     var protected: [PeerID: Set<ProtectionReason>] = [:]
+    /// Relays may be of any network: what passes through them is sealed, and says what network it is of at its end.
+    var relays: Set<PeerID> = []
+    private var usedRelays: Deque<PeerID> = []
+    private static let usedRelayLimit = 256
 
     var dials: [DialID: Dial] = [:]
     var dialByPeer: [PeerID: DialID] = [:]
@@ -145,6 +149,16 @@ public final class Swarm {
         guard var reasons = protected[peer] else { return }
         reasons.remove(reason)
         protected[peer] = reasons.isEmpty ? nil : reasons
+    }
+
+    /// Uses `peer` as a relay from now on: it is not sent away for naming another network.
+    ///
+    /// - Parameter isLasting: for a relay that the node was given. Those that addresses of peers name are remembered as far as
+    ///   there is room, the latest ones.
+    public func useRelay(_ peer: PeerID, isLasting: Bool) {
+        guard relays.insert(peer).inserted, !isLasting else { return }
+        usedRelays.append(peer)
+        if usedRelays.count > Self.usedRelayLimit, let oldest = usedRelays.popFirst() { relays.remove(oldest) }
     }
 
     /// Takes in a peer stored by an earlier run.

@@ -19,7 +19,14 @@ struct PingOperation: Sendable {
                 code: "invalidArgument", exitStatus: .usage)
         }
         var run = Run(begin: .systemNow(), deadline: untilDirectWithin.map { .systemNow() + .seconds($0) })
-        let peer = try await connect(target, before: run.deadline)
+        let peer: PeerID
+        do {
+            peer = try await connect(target, before: run.deadline)
+        } catch  where !Task.isCancelled && run.isLate {
+            throw Failure(
+                "no connection to \(target) within \(run.waited) s, neither relayed nor direct", code: "timedOut",
+                exitStatus: .unreachable)
+        }
         run.connectedAt = .systemNow()
         while true {
             try await ping(peer, &run, report)
@@ -88,8 +95,10 @@ struct PingOperation: Sendable {
         var transport: TransportName?
         var lastError: String?
 
+        var isLate: Bool { deadline.map { .systemNow() >= $0 } ?? false }
+        var waited: String { Text.fixed((Instant.systemNow() - begin).secondsAsDouble, 1) }
+
         func explanation(_ peer: PeerID) -> String {
-            let waited = Text.fixed((Instant.systemNow() - begin).secondsAsDouble, 1)
             let path = path.map { "the path is \($0.rawValue)" } ?? "there was no answer"
             let reason = lastError.map { ": \($0)" } ?? ""
             return "no direct connection to \(peer) within \(waited) s, \(path)\(reason)"

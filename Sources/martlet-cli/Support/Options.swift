@@ -91,9 +91,16 @@ enum LogLevel: String, ExpressibleByArgument, CaseIterable {
 }
 
 /// A peer on the command line: its id, or an address to find it at.
-enum PeerTarget: Sendable {
+enum PeerTarget: Sendable, CustomStringConvertible {
     case peer(PeerID)
     case address(Multiaddr)
+
+    var description: String {
+        switch self {
+        case .peer(let peer): "\(peer)"
+        case .address(let address): "\(address)"
+        }
+    }
 
     init(_ text: String) throws {
         if text.hasPrefix("/") { self = .address(try Multiaddr(text)) } else { self = .peer(try PeerID(text)) }
