@@ -11,9 +11,9 @@ unable() {
     exit 0
 }
 
-../setup.sh || unable "the peers could not be installed"
 ./enter.sh true
 [ $? != 75 ] || unable "the lab cannot be built here, see above"
+../setup.sh || unable "the peers could not be installed"
 [ -z "${CI:-}" ] || command -v miniupnpd >/dev/null || unable "there is no miniupnpd: run Scripts/setup.sh --natlab"
 
 # MARTLET names a binary to test instead of what is built here; interop-node lies beside it.

@@ -32,7 +32,7 @@ class Martlet(System):
 
     def start_node(self, site, relays, name="target", host=None):
         node = self.program(host or site.host, self.command(
-            name, "node", *self.options("--listen", self.listen_addresses()), *self.options("--relay", relays),
+            name, "node", *self.options("--listen", self.listen_behind(site)), *self.options("--relay", relays),
             *self.network), name)
         peer = node.wait_for("ready", 20)["peer"]
         # A public node is ready without a relay; here everybody is dialed through one.
@@ -42,7 +42,7 @@ class Martlet(System):
 
     def dial(self, site, relays, peer, seconds, name="dialer"):
         began = time.monotonic()
-        listen = self.options("--listen", self.listen_addresses(port=0))
+        listen = self.options("--listen", self.listen_behind(site, port=0))
         dialing = self.program(site.host, self.command(
             name, "ping", f"{relays[0]}/p2p-circuit/p2p/{peer}", "--until", "direct", "--timeout", seconds, *listen, *self.network), name)
         outcome, relayed_at = Outcome(), None

@@ -131,6 +131,11 @@ class System:
         ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
         return [ways[transport] for transport in self.transports]
 
+    def listen_behind(self, site, port=4001):
+        """Where a node at `site` listens: at the same port by IPv6 too, where there is any."""
+        return self.listen_addresses(port=port) + [
+            each.replace("/ip4/0.0.0.0", "/ip6/::") for each in self.listen_addresses(port=port) if site.kind.has("v6")]
+
     def usable(self, site, addresses):
         """The full addresses of relays that are of the transports allowed, the best for `site` first: by QUIC, where UDP passes."""
         marks = {"udp": "/quic-v1/p2p/", "tcp": "/tcp/4001/p2p/"}
