@@ -32,3 +32,16 @@ def test_a_relay_that_restarts_is_used_again(is_killed):
 @pytest.mark.parametrize("transports", [UDP, TCP])
 def test_a_node_whose_router_gets_another_address_is_reached_again(transports):
     address_change(transports)
+
+
+def test_lattica_nodes_find_their_direct_way_over_a_martlet_relay():
+    outcome, forget_logs = run(Combination("lattica:lattica:martlet"), ("port-restricted", "port-restricted"), UDP, 15)
+    assert (outcome.path, outcome.answers) == ("direct", True), outcome
+    forget_logs()
+
+
+@pytest.mark.parametrize("combination", ["martlet:lattica:p2pd", "lattica:martlet:martlet"])
+def test_martlet_and_lattica_connect_over_a_relay(combination):
+    outcome, forget_logs = run(Combination(combination), ("symmetric", "port-restricted"), UDP, 3)
+    assert outcome.path in ("relayed", "direct") and outcome.first_answer_ms, outcome
+    forget_logs()
