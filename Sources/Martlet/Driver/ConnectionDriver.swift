@@ -113,8 +113,10 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     func retire() { connection.retire(now: loop.now) }
     func pushIdentify() { connection.pushIdentify(now: loop.now) }
 
-    func openStream(_ protocols: [String], handler: any StreamHandler) throws -> PeerStream {
+    func openStream(
+        _ protocols: [String], isHopeful: Bool = false, handler: any StreamHandler
+    ) throws -> PeerStream {
         connection.advance(to: loop.now)
-        return try connection.openStream(protocols, handler: handler)
+        return try connection.openStream(protocols, isHopeful: isHopeful, handler: handler)
     }
 }

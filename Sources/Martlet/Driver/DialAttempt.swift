@@ -1,5 +1,11 @@
 import MartletRuntime
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// A dial under way before there is a connection, which the home loop may give up.
 protocol PendingDial: AnyObject, Sendable {
     func cancel()
@@ -7,6 +13,9 @@ protocol PendingDial: AnyObject, Sendable {
 
 /// A socket being connected on some loop.
 final class DialAttempt: PendingDial, @unchecked Sendable {
+    /// The socket and, when it has the port of a listener, that address.
+    typealias Completion = @Sendable (Result<StreamSocket, SocketError>, SocketAddress?) -> Void
+
     private let loop: EventLoop
     /// Confined to the loop.
     private var attempt: ConnectAttempt?
@@ -14,16 +23,23 @@ final class DialAttempt: PendingDial, @unchecked Sendable {
 
     init(loop: EventLoop) { self.loop = loop }
 
-    /// - Parameter completion: called on the attempt's loop, not at all after `cancel`.
-    func start(to address: SocketAddress, completion: @escaping @Sendable (Result<StreamSocket, SocketError>) -> Void) {
-        loop.execute { [self] in
-            guard !isCancelled else { return }
-            attempt = StreamSocket.connect(loop: loop, to: address) { [self] result in
-                attempt = nil
-                // The socket stays on this loop, where it was made and where the completion runs.
-                nonisolated(unsafe) let result = result
-                completion(result)
+    /// - Parameters:
+    ///   - local: where to dial from; from any port when that one is in use towards the same address.
+    ///   - completion: called on the attempt's loop, not at all after `cancel`.
+    func start(to address: SocketAddress, from local: SocketAddress?, completion: @escaping Completion) {
+        loop.execute { [self] in connect(to: address, from: local, completion) }
+    }
+
+    private func connect(to address: SocketAddress, from local: SocketAddress?, _ completion: @escaping Completion) {
+        guard !isCancelled else { return }
+        attempt = StreamSocket.connect(loop: loop, to: address, from: local) { [self] result in
+            attempt = nil
+            if case .failure(let error) = result, local != nil, [EADDRNOTAVAIL, EADDRINUSE].contains(error.code) {
+                return connect(to: address, from: nil, completion)
             }
+            // The socket stays on this loop, where it was made and where the completion runs.
+            nonisolated(unsafe) let result = result
+            completion(result, local)
         }
     }
 

@@ -102,7 +102,7 @@ final class DialBack: @unchecked Sendable {
     private func startTCP(_ target: SocketAddress) {
         let attempt = DialAttempt(loop: loop)
         self.attempt = attempt
-        attempt.start(to: target) { [weak self] result in
+        attempt.start(to: target, from: nil) { [weak self] result, _ in
             guard let self else { return }
             self.attempt = nil
             guard onEnd != nil, case .success(let socket) = result else { return end(.notReached) }
@@ -120,9 +120,8 @@ final class DialBack: @unchecked Sendable {
         guard let quic, let remote = target.quicAddress else { return end(.notReached) }
         do {
             let any: IPAddress = target.isIP4 ? .v4(.any) : .v6(.any)
-            let socket = try QUICSocket(
-                loop: loop, at: SocketAddress(any, port: 0), isListening: false, settings: quic, counters: counters
-            ) { socket, connection in socket.refuse(connection) }
+            let socket = try QUICSocket.dialing(
+                loop: loop, at: SocketAddress(any, port: 0), settings: quic, counters: counters)
             let muxer = try socket.connect(to: remote, expecting: request.peer)
             let connection = factory.makeConnection(
                 id, role: .dialer, remoteAddress: request.address, muxer: muxer, now: loop.now)

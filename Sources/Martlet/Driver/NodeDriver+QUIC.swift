@@ -4,6 +4,7 @@ import MartletConnection
 import MartletCore
 import MartletIdentity
 import MartletQUIC
+import MartletReachability
 import MartletRuntime
 import MartletSwarm
 
@@ -30,11 +31,32 @@ extension NodeDriver {
     private func makeListener(
         _ loop: EventLoop, _ address: SocketAddress, _ quic: QUICSettings
     ) throws(SocketError) -> QUICSocket {
-        try QUICSocket(loop: loop, at: address, isListening: true, settings: quic, counters: counters) {
+        let socket = runQUIC(
+            over: try QUICSocket.bind(loop: loop, at: address), on: loop, isListening: true, accepts: true, quic)
+        socket.alternate = answerSTUN(beside: socket)
+        return socket
+    }
+
+    /// - Parameter isListening: whether the socket is one that the node listens at, which it may announce.
+    func runQUIC(
+        over bound: DatagramSocket, on loop: EventLoop, isListening: Bool, accepts: Bool, _ quic: QUICSettings
+    ) -> QUICSocket {
+        QUICSocket(loop: loop, over: bound, isListening: isListening, settings: quic, counters: counters) {
             [weak self] socket, connection in
-            guard let self else { return socket.refuse(connection) }
+            guard let self, accepts else { return socket.refuse(connection) }
             accepted(connection, socket)
+        } packet: { [weak self] socket, bytes, address in
+            self?.toHome { $0.punches?.received(bytes, from: address, on: socket) }
         }
+    }
+
+    /// Opens a second socket on the same address that does nothing but answer STUN; returns where it is.
+    private func answerSTUN(beside socket: QUICSocket) -> TransportAddress? {
+        guard let ip = socket.address.ipAddress,
+            let second = try? DatagramSocket.bind(loop: socket.loop, address: socket.address.with(port: 0))
+        else { return nil }
+        second.delegate = STUNServer(second)
+        return TransportAddress(ip, port: second.localAddress.port)
     }
 
     /// A dialer for each loop; they open their sockets when they are first used.
@@ -44,9 +66,7 @@ extension NodeDriver {
         guard let quic else { return [] }
         return loops.loops.map { loop in
             QUICDialer(loop: loop) { (loop, address) throws(SocketError) in
-                try QUICSocket(loop: loop, at: address, isListening: false, settings: quic, counters: counters) {
-                    $0.refuse($1)
-                }
+                try QUICSocket.dialing(loop: loop, at: address, settings: quic, counters: counters)
             }
         }
     }
@@ -94,7 +114,7 @@ extension NodeDriver {
     // MARK: Connections
 
     /// Starts a connection, on its socket's loop.
-    private func run(
+    func run(
         _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, _ muxer: QUICConnection, _ socket: QUICSocket
     ) {
         let connection = factory.makeConnection(

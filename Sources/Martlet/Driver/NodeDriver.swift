@@ -35,6 +35,8 @@ final class NodeDriver: @unchecked Sendable {
     let quicDialers: [QUICDialer]
     var nextQUICDialer = 0
     var dialing: [ConnectionID: any PendingDial] = [:]
+    /// Nil when the node is not to punch holes.
+    var punches: PunchService?
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
     private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
     /// Requests that the node makes of itself.
@@ -50,8 +52,6 @@ final class NodeDriver: @unchecked Sendable {
     let events: NodeEvents
     /// Finds out where this node can be reached.
     private(set) var reachability: ReachabilityDriver!
-    /// Who follows the connection to use for a peer.
-    let pathWatchers = PathWatchers()
     private let persist: @Sendable ([(PeerID, [UInt8]?)]) -> Void
 
     init(
@@ -108,13 +108,18 @@ final class NodeDriver: @unchecked Sendable {
     private func accept(_ accepted: AcceptedDescriptor, _ listener: Multiaddr?) {
         guard !isStopped else { return accepted.close() }
         let address = accepted.remoteAddress.multiaddr ?? Self.unnamed
+        // When both sides connect to each other to punch holes, who is the dialer is agreed on before.
+        let crossing = punches?.crossingPeer(at: accepted.remoteAddress)
         do {
-            let id = try engine.swarm.accepted(from: address, now: home.now)
+            let id =
+                crossing == nil
+                ? try engine.swarm.accepted(from: address, now: home.now)
+                : try engine.swarm.punching(to: address, now: home.now)
             let loop = loops.next()
             let start: @Sendable () -> Void = { [self] in
                 do {
                     let socket = try StreamSocket(loop: loop, descriptor: accepted.descriptor)
-                    run(id, .listener, address, expecting: nil, socket, listener)
+                    run(id, crossing == nil ? .listener : .dialer, address, expecting: crossing, socket, listener)
                 } catch {
                     toHome { $0.reported(id, .closed(.transportFailed("\(error)"))) }
                 }
@@ -130,7 +135,7 @@ final class NodeDriver: @unchecked Sendable {
     // MARK: Connections
 
     /// Starts a connection over a socket, on the socket's loop.
-    private func run(
+    func run(
         _ id: ConnectionID, _ role: ConnectionRole, _ address: Multiaddr, expecting: PeerID?, _ socket: StreamSocket,
         _ listener: Multiaddr?
     ) {
@@ -167,6 +172,7 @@ final class NodeDriver: @unchecked Sendable {
         engine.swarm.connection(id, reports: event, now: home.now)
         noteForReservations(id, event)
         if case .closed = event { relay?.connectionClosed(id) }
+        punches?.connection(id, reports: event)
         drain()
     }
 
@@ -220,24 +226,25 @@ final class NodeDriver: @unchecked Sendable {
         if address.isDialableQUIC { return dialWithQUIC(id, address, target, expecting) }
         let attempt = DialAttempt(loop: loops.next())
         dialing[id] = attempt
-        attempt.start(to: target) { [weak self] result in
+        let local = dialingAddress(for: target)
+        attempt.start(to: target, from: local) { [weak self] result, local in
             guard let self else { return }
             switch result {
             case .success(let socket):
                 toHome { $0.dialing[id] = nil }
-                run(id, .dialer, address, expecting: expecting, socket, nil)
+                run(id, .dialer, address, expecting: expecting, socket, local?.multiaddr)
             case .failure(let error):
                 toHome { driver in
                     guard driver.dialing.removeValue(forKey: id) != nil else { return }
-                    driver.failed(id, "\(error)", isRefusal: error.isRefusal)
+                    driver.failed(id, "\(error)")
                 }
             }
         }
     }
 
-    func failed(_ id: ConnectionID, _ reason: String, isRefusal: Bool = false) {
+    func failed(_ id: ConnectionID, _ reason: String) {
         counters.dialsFailed.increment()
-        engine.swarm.dialFailed(id, reason: reason, isRefusal: isRefusal, now: home.now)
+        engine.swarm.dialFailed(id, reason: reason, now: home.now)
         drain()
     }
 
@@ -274,8 +281,7 @@ final class NodeDriver: @unchecked Sendable {
             events.send(.connected(peer, address: address, isOutbound: role == .dialer))
         case .identified(let peer, let info):
             events.send(.identified(peer, agent: info.agentVersion, protocols: info.protocols ?? []))
-        case .pathChanged(let peer, let connection, let path):
-            if let connection = drivers[connection] { pathWatchers.tell(peer, connection) }
+        case .pathChanged(let peer, _, let path):
             logger.info("path changed", metadata: ["peer": "\(peer)", "path": "\(path.rawValue)"])
             events.send(.pathChanged(peer, path))
         case .disconnected(let peer, let reason):
@@ -384,6 +390,7 @@ final class NodeDriver: @unchecked Sendable {
     func stop() -> [(PeerID, [UInt8]?)] {
         guard !isStopped else { return [] }
         isStopped = true
+        punches?.stop()
         timer?.cancel()
         saveTimer?.cancel()
         relayTimer?.cancel()

@@ -4,6 +4,7 @@ import MartletConnection
 import MartletCore
 import MartletIdentity
 import MartletQUIC
+import MartletReachability
 import MartletRuntime
 import MartletSwarm
 
@@ -11,6 +12,9 @@ import MartletSwarm
 final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     /// Batches of one connection that are sent before others have their turn.
     private static let batchesPerTurn = 8
+    /// Datagrams of hole punching: the longest, and how many of them are looked at in a second.
+    private static let packetByteCountLimit = 256
+    private static let packetsPerSecond = 4000
 
     let loop: EventLoop
     let address: SocketAddress
@@ -20,6 +24,14 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     private let counters: NodeCounters
     /// Called on the loop for every connection that somebody else begins.
     private let accept: @Sendable (QUICSocket, QUICConnection) -> Void
+    /// Called on the loop for datagrams that are neither QUIC's nor questions of STUN: those of hole punching.
+    private let packet: @Sendable (QUICSocket, [UInt8], SocketAddress) -> Void
+    private var responder = STUNResponder()
+    /// A second socket that answers STUN, which askers are told of.
+    var alternate: TransportAddress?
+    /// Datagrams handed to `packet` in the second that began then.
+    private var packetWindow = Instant(nanoseconds: .min)
+    private var packetCount = 0
     private let room: UnsafeMutableRawBufferPointer
     private var drivers: [ObjectIdentifier: QUICConnectionDriver] = [:]
     private var sending = Deque<QUICConnectionDriver>()
@@ -27,18 +39,32 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     private var blocked: (Bytes, DatagramBatch)?
     private var isClosing = false
 
-    /// Opens the socket. In-loop only.
-    init(
-        loop: EventLoop, at wanted: SocketAddress, isListening: Bool, settings: QUICSettings, counters: NodeCounters,
-        accept: @escaping @Sendable (QUICSocket, QUICConnection) -> Void
-    ) throws(SocketError) {
+    /// Opens a UDP socket fit for QUIC. In-loop only.
+    static func bind(loop: EventLoop, at address: SocketAddress) throws(SocketError) -> DatagramSocket {
         var options = DatagramOptions()
         options.joinsDatagrams = true
         options.maximumDatagramSize = 65_535
         options.receivesPerTurn = 16
         options.sendBufferSize = 4 * 1024 * 1024
         options.receiveBufferSize = 4 * 1024 * 1024
-        let bound = try DatagramSocket.bind(loop: loop, address: wanted, options: options)
+        return try DatagramSocket.bind(loop: loop, address: address, options: options)
+    }
+
+    /// A socket that only dials. In-loop only.
+    static func dialing(
+        loop: EventLoop, at address: SocketAddress, settings: QUICSettings, counters: NodeCounters
+    ) throws(SocketError) -> QUICSocket {
+        QUICSocket(
+            loop: loop, over: try bind(loop: loop, at: address), isListening: false, settings: settings,
+            counters: counters, accept: { $0.refuse($1) }, packet: { _, _, _ in })
+    }
+
+    /// Runs QUIC over a socket made by `bind`. In-loop only.
+    init(
+        loop: EventLoop, over bound: DatagramSocket, isListening: Bool, settings: QUICSettings, counters: NodeCounters,
+        accept: @escaping @Sendable (QUICSocket, QUICConnection) -> Void,
+        packet: @escaping @Sendable (QUICSocket, [UInt8], SocketAddress) -> Void
+    ) {
         // Only Unix sockets have no such address, and those are not asked for.
         let local = bound.localAddress.quicAddress ?? QUICAddress(.v4(.any), port: bound.localAddress.port)
         socket = bound
@@ -48,6 +74,7 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         self.isListening = isListening
         self.counters = counters
         self.accept = accept
+        self.packet = packet
         endpoint = QUICEndpoint(
             identity: settings.identity, localAddress: local, configuration: settings.configuration,
             connection: settings.connection, budget: settings.budget, pool: settings.pool, random: .system,
@@ -98,7 +125,47 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     func datagramsReceived(_ region: ReceivedRegion, size: Int, from address: SocketAddress) {
         guard let from = address.quicAddress else { return }
         counters.bytesReceived.increment(by: region.count)
+        if takePackets(region, size, address) { return }
         endpoint.receive(UnsafeRawBufferPointer(region.mutableBytes), datagramSize: size, from: from, now: loop.now)
+    }
+
+    /// Takes datagrams without the bit that all of QUIC's have (RFC 9000, 17.2 and 17.3). The kernel joins datagrams of one sender,
+    /// of which the last may be shorter and of another kind. Returns whether nothing of QUIC's is among them.
+    private func takePackets(_ region: ReceivedRegion, _ size: Int, _ address: SocketAddress) -> Bool {
+        let bytes = region.mutableBytes
+        guard let first = bytes.first, size > 0 else { return true }
+        let tail = (bytes.count - 1) / size * size
+        guard first & 0x40 == 0 || bytes[tail] & 0x40 == 0 else { return false }
+        var start = 0
+        while start < bytes.count {
+            let end = min(start + size, bytes.count)
+            if bytes[start] & 0x40 == 0 { take(Array(bytes[start..<end]), address) }
+            start = end
+        }
+        return first & 0x40 == 0
+    }
+
+    private func take(_ bytes: [UInt8], _ address: SocketAddress) {
+        guard bytes.count <= Self.packetByteCountLimit, let ip = address.ipAddress else { return }
+        if isListening {
+            let from = TransportAddress(ip, port: address.port)
+            if let answer = responder.answer(bytes, from: from, other: alternate, now: loop.now) {
+                return send(packet: answer, to: address)
+            }
+        }
+        if loop.now - packetWindow >= .seconds(1) {
+            packetWindow = loop.now
+            packetCount = 0
+        }
+        guard packetCount < Self.packetsPerSecond else { return }
+        packetCount += 1
+        packet(self, bytes, address)
+    }
+
+    /// Sends a datagram that is not QUIC's.
+    func send(packet: [UInt8], to address: SocketAddress) {
+        // A full queue drops what may be lost anyway.
+        try? socket.send(Bytes(packet), to: address)
     }
 
     func datagramBatchEnded() {

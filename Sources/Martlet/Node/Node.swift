@@ -129,6 +129,7 @@ public final class Node: Sendable {
         try await driver.onHome { driver in
             driver.noteLocalAddresses()
             driver.engine.announce { $0.listening = bound }
+            if configuration.punchesHoles { driver.startPunching(configuration.punching) }
             driver.start(keeping: configuration.peers)
         }
         // What earlier runs shared is served again.
@@ -234,19 +235,18 @@ public final class Node: Sendable {
         }
     }
 
+    /// What became of the latest attempts to get a direct connection to `peer`, the oldest first.
+    public func punchReports(of peer: PeerID) async throws -> [PunchReport] {
+        try await driver.onHome { $0.punches?.reports[peer] ?? [] }
+    }
+
     // MARK: Streams
 
     /// Opens a stream to `peer`, connecting first when need be (to an address known from earlier).
     ///
     /// - Throws: `MartletError`: `.protocolNotSupported` when the peer does not serve `protocolID`.
     public func openStream(to peer: PeerID, protocol protocolID: String) async throws -> MeshStream {
-        try await openStream(on: try await connectionDriver(for: peer), to: peer, protocol: protocolID)
-    }
-
-    /// Opens a stream on a connection to `peer`.
-    func openStream(on connection: ConnectionDriver, to peer: PeerID, protocol protocolID: String) async throws
-        -> MeshStream
-    {
+        let connection = try await connectionDriver(for: peer)
         let bridge = StreamBridge(loop: connection.loop)
         driver.counters.streamsOpened.increment()
         do {

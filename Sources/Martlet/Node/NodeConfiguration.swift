@@ -39,6 +39,10 @@ public struct NodeConfiguration: Sendable {
     public var connection = ConnectionConfiguration()
     /// What peers may make the node spend on calls.
     public var rpc = RPCLimits()
+    /// Whether the node tries to replace connections through relays by direct ones.
+    public var punchesHoles = true
+    /// What that may send and keep.
+    public var punching = PunchLimits()
     /// Whether the node speaks QUIC. When not, it listens at no such address and dials none.
     public var usesQUIC = true
     /// Limits of QUIC beside those of `connection`.

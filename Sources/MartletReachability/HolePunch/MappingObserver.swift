@@ -83,8 +83,11 @@ public struct MappingObserver: Sendable {
         observations.removeAll { $0.server == server }
         observations.append(Observation(server: server, mapped: mapped, at: now))
         if observations.count > Self.serverLimit { observations.removeFirst() }
-        // Another port of the same machine: a server must not send us to somebody else.
-        if let other, other.ip == server.ip, other != server { ask([other], random: &random, now: now) }
+        // Another port of the same machine: a server must not send us to somebody else. One that listens on all of its
+        // addresses does not know which of them we use, and leaves it out.
+        if let other, other.port != server.port, other.ip == server.ip || other.ip.scope == .unspecified {
+            ask([TransportAddress(server.ip, port: other.port)], random: &random, now: now)
+        }
         return true
     }
 

@@ -45,6 +45,7 @@ public struct PunchDescription: Hashable, Sendable {
         let isOneNetwork = sharesPublicAddress(with: remote)
         let own = udp + tcp
         let near = remote[keyPath: list].filter { address in
+            if limits.takesLoopback, address.ip.scope == .loopback { return !own.contains(address) }
             guard address.isPrivate, !own.contains(address) else { return false }
             return isOneNetwork || own.contains { $0.isPrivate && $0.ip.isNear(address.ip) }
         }

@@ -17,6 +17,14 @@ public struct PunchLimits: Sendable {
     public var maximumPackets = 8000
     /// Connections dialed over paths that were found in one attempt.
     public var maximumDials = 4
+    /// Punches under way at a time, and those among them that a peer may begin in ten minutes.
+    public var maximumPunches = 16
+    public var maximumInboundPunches = 20
+    /// Packets of all punches in a second, and to one host in five minutes: three attempts of guessing.
+    public var packetsPerSecond = 3000
+    public var packetsPerHost = 14_000
+    /// Whether addresses of this machine itself count as good: for tests and for labs on one machine.
+    public var takesLoopback = false
     /// How long the other side may take for an answer over the relayed connection.
     public var signalTimeout = Duration.seconds(8)
 

@@ -4,6 +4,9 @@ import SwiftProtobuf
 /// Martlet's own hole punching (docs/protocols/punch.md).
 public enum Punch {
     public static let protocolID = "/martlet/punch/1"
+
+    /// The punch that a datagram claims to be of; nil when it is no probe.
+    public static func session(of datagram: [UInt8]) -> UInt64? { PunchProbe.session(of: datagram) }
 }
 
 /// What two Martlet nodes say to each other about a punch, over the relayed connection.

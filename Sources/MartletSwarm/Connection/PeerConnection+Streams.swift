@@ -8,9 +8,12 @@ extension PeerConnection {
     ///
     /// With a single protocol that the peer is known to speak, data may be sent at once and travels with the proposal.
     ///
+    /// - Parameter isHopeful: sends data at once although it is not known yet whether the peer speaks the only protocol.
     /// - Throws: when the connection is closed or as many streams are open as the peer allows.
     @discardableResult
-    public func openStream(_ protocols: [String], handler: any StreamHandler) throws(StreamOpenError) -> PeerStream {
+    public func openStream(
+        _ protocols: [String], isHopeful: Bool = false, handler: any StreamHandler
+    ) throws(StreamOpenError) -> PeerStream {
         let id = try muxer.openStream(now: now)
         var dialer = MultistreamDialer(proposals: protocols)
         let opening = dialer.takeOutput()
@@ -20,7 +23,7 @@ extension PeerConnection {
         streams[id] = stream
         muxer.send(Bytes(opening), on: id)
         startDeadline(of: stream)
-        if protocols.count == 1, remoteProtocols?.contains(protocols[0]) == true {
+        if protocols.count == 1, isHopeful || remoteProtocols?.contains(protocols[0]) == true {
             stream.protocolID = protocols[0]
             stream.isOpenedEarly = true
             noteUsage()

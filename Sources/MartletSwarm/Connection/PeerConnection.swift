@@ -122,10 +122,9 @@ public final class PeerConnection {
         advance(to: now)
         muxer.handleTimeout(now: now)
         expireStreams()
-        if let retireAt, now >= retireAt {
-            // In use again: the last stream that ends begins the wait anew.
+        if let retireAt, now >= retireAt, streams.isEmpty {
             self.retireAt = nil
-            if streams.isEmpty { muxer.close(now: now) }
+            muxer.close(now: now)
         }
         process()
     }

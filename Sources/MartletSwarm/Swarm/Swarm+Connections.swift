@@ -29,6 +29,19 @@ extension Swarm {
         return id
     }
 
+    /// A connection is being made to `remoteAddress` by punching holes, outside of any dial. Its owner gives it up by `abandon`.
+    public func punching(to remoteAddress: Multiaddr, now: Instant) throws(RefusedConnection) -> ConnectionID {
+        guard connections.count < limits.maximumConnections else { throw RefusedConnection(limit: "connections") }
+        let id = makeConnectionID()
+        connections[id] = Connection(role: .dialer, remoteAddress: remoteAddress, createdAt: now)
+        return id
+    }
+
+    /// Closes a connection unless it is established.
+    public func abandon(_ id: ConnectionID, _ reason: String) {
+        if connections[id]?.peer == nil { close(id, reason) }
+    }
+
     /// A connection reports. Events of ids unknown here (closed meanwhile) are ignored.
     public func connection(_ id: ConnectionID, reports event: PeerConnectionEvent, now: Instant) {
         switch event {

@@ -79,12 +79,9 @@ extension Swarm {
     // MARK: Input from the driver
 
     /// The transport for an attempt could not be made.
-    ///
-    /// - Parameter isRefusal: the machine at the address says that nobody is there.
-    public func dialFailed(_ id: ConnectionID, reason: String, isRefusal: Bool = false, now: Instant) {
+    public func dialFailed(_ id: ConnectionID, reason: String, now: Instant) {
         guard let connection = connections.removeValue(forKey: id), let dial = connection.dial else { return }
-        let isRefusal = isRefusal && connection.closing == nil
-        attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, isRefusal: isRefusal, now: now)
+        attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, now: now)
     }
 
     /// The names in an address were looked up, or could not be.
@@ -153,12 +150,10 @@ extension Swarm {
         }
     }
 
-    func attemptFailed(
-        _ id: DialID, _ address: Multiaddr, _ reason: String, isRefusal: Bool = false, now: Instant
-    ) {
+    func attemptFailed(_ id: DialID, _ address: Multiaddr, _ reason: String, now: Instant) {
         guard dials[id] != nil else { return }
         dials[id]?.attempts.removeAll { $0.address == address }
-        dials[id]?.failed(address, reason: reason, isRefusal: isRefusal, now: now)
+        dials[id]?.failed(address, reason: reason, now: now)
         advance(id, now: now)
     }
 

@@ -1,0 +1,59 @@
+import MartletConnection
+import MartletCore
+import MartletIdentity
+import MartletReachability
+import MartletRuntime
+import MartletSwarm
+
+extension NodeDriver {
+    /// Begins to better relayed connections.
+    func startPunching(_ limits: PunchLimits) {
+        let service = PunchService(driver: self, limits: limits)
+        punches = service
+        service.start()
+    }
+
+    /// The listening TCP address of a kind that reaches `remote`: connections made from it show the listener's port outside.
+    func listeningAddress(for remote: SocketAddress) -> SocketAddress? {
+        listeners.map(\.boundAddress).first {
+            !$0.isUnix && $0.isIP4 == remote.isIP4 && ($0.isUnspecified || $0.isLoopback == remote.isLoopback)
+        }
+    }
+
+    /// Where TCP is dialed from: the listening port, so that a NAT has one mapping for both directions. Only towards the
+    /// internet; nearer, two nodes that dial each other at once would get one connection without a listener.
+    func dialingAddress(for remote: SocketAddress) -> SocketAddress? {
+        guard remote.ipAddress?.scope == .global else { return nil }
+        return listeningAddress(for: remote)
+    }
+
+    /// Both sides connected to each other by TCP.
+    func punchedTCP(_ socket: StreamSocket, isDialer: Bool, expecting peer: PeerID) {
+        // Used on its loop alone.
+        nonisolated(unsafe) let socket = socket
+        let address = socket.remoteAddress.multiaddr
+        let listener = socket.localAddress.multiaddr
+        guard let address, let id = try? punchedID(at: address, isDialer: isDialer) else {
+            socket.loop.execute { socket.close() }
+            return
+        }
+        socket.loop.execute { [self] in
+            run(id, isDialer ? .dialer : .listener, address, expecting: peer, socket, listener)
+        }
+    }
+
+    private func punchedID(at address: Multiaddr, isDialer: Bool) throws -> ConnectionID? {
+        guard !isStopped else { return nil }
+        return isDialer
+            ? try engine.swarm.punching(to: address, now: home.now)
+            : try engine.swarm.accepted(from: address, now: home.now)
+    }
+}
+
+extension PeerConnection {
+    /// Whether the peer speaks one protocol and not another.
+    func remoteProtocolsInclude(_ wanted: String, but other: String) -> Bool {
+        guard let remoteProtocols else { return false }
+        return remoteProtocols.contains(wanted) && !remoteProtocols.contains(other)
+    }
+}

@@ -1,0 +1,79 @@
+public import MartletCore
+public import MartletIdentity
+public import MartletSwarm
+
+/// When to try again to get a direct connection to peers that are reached through a relay, and how often peers may ask.
+public struct PunchSchedule: Sendable {
+    private struct Entry {
+        /// The relayed connection that is to be bettered.
+        let connection: ConnectionID
+        var next: Instant?
+        var failures = 0
+    }
+
+    private static let firstDelay = Duration.seconds(30)
+    private static let longestDelay = Duration.seconds(600)
+    private static let inboundWindow = Duration.seconds(600)
+    /// Peers whose requests are counted.
+    static let peerLimit = 1024
+
+    private let limits: PunchLimits
+    private var entries: [PeerID: Entry] = [:]
+    private var inbound: [PeerID: (since: Instant, count: Int)] = [:]
+
+    public init(limits: PunchLimits) { self.limits = limits }
+
+    /// A punch over `connection` begins.
+    public mutating func began(_ peer: PeerID, over connection: ConnectionID) {
+        let failures = entries[peer]?.connection == connection ? entries[peer]?.failures ?? 0 : 0
+        entries[peer] = Entry(connection: connection, failures: failures)
+    }
+
+    /// It failed: the next one waits longer each time.
+    public mutating func failed(_ peer: PeerID, now: Instant) {
+        guard var entry = entries[peer] else { return }
+        entry.next = now + min(Self.firstDelay * (1 << min(entry.failures, 8)), Self.longestDelay)
+        entry.failures += 1
+        entries[peer] = entry
+    }
+
+    /// There is a direct connection, or no relayed one any more, or the peer cannot do it.
+    public mutating func remove(_ peer: PeerID) { entries[peer] = nil }
+
+    /// The relayed connection is gone.
+    public mutating func closed(_ connection: ConnectionID) {
+        entries = entries.filter { $0.value.connection != connection }
+    }
+
+    /// This node is in another network: everything may be different now.
+    public mutating func networkChanged(now: Instant) {
+        for peer in entries.keys where entries[peer]?.next != nil {
+            entries[peer]?.failures = 0
+            entries[peer]?.next = now
+        }
+    }
+
+    public var deadline: Instant? { entries.values.lazy.compactMap(\.next).min() }
+
+    /// A peer whose turn it is, with the connection to punch over.
+    public mutating func nextDue(now: Instant) -> (PeerID, ConnectionID)? {
+        let due = entries.filter { $0.value.next.map { $0 <= now } ?? false }.keys.min()
+        guard let due, let entry = entries[due] else { return nil }
+        entries[due]?.next = nil
+        return (due, entry.connection)
+    }
+
+    /// Whether a peer may begin a punch now; counts it if so.
+    public mutating func admits(_ peer: PeerID, now: Instant) -> Bool {
+        if inbound[peer] == nil, inbound.count >= Self.peerLimit {
+            inbound = inbound.filter { now - $0.value.since < Self.inboundWindow }
+            guard inbound.count < Self.peerLimit else { return false }
+        }
+        var entry = inbound[peer] ?? (now, 0)
+        if now - entry.since >= Self.inboundWindow { entry = (now, 0) }
+        guard entry.count < limits.maximumInboundPunches else { return false }
+        entry.count += 1
+        inbound[peer] = entry
+        return true
+    }
+}
