@@ -338,7 +338,8 @@ def martlet_relay(*limits):
 
 
 def p2pd_relay(folder):
-    return [sys.executable, str(root / "Interop" / "natlab" / "peers" / "p2pd_relay.py"), LISTEN]
+    program = str(root / "Interop" / "natlab" / "peers" / "p2pd_relay.py")
+    return [sys.executable, program, LISTEN, f"-relayDataLimit={1 << 40}", "-relayTimeLimit=1h"]
 
 
 class Through(Martlet):

@@ -344,4 +344,70 @@ private func pattern(_ count: Int) -> [UInt8] {
         try await writer.value
         await trio.stop()
     }
+
+    @Test func bytesRightBehindTheMessagesBelongToTheCircuit() async throws {
+        let trio = try await RelayTrio()
+        trio.target.handle(Circuit.stopProtocolID) { stream in
+            var talk = Talk(stream)
+            _ = try await talk.message()
+            try await talk.send(StopMessage.status(.ok).encoded + [4, 5, 6])
+            try await talk.stream.write(Bytes(try await talk.readAll()))
+        }
+        _ = try await trio.reserve()
+        var talk = Talk(try await trio.source.openStream(to: trio.relay.peerID, protocol: Circuit.hopProtocolID))
+        try await talk.send(HopMessage.connect(to: trio.target.peerID).encoded + [1, 2, 3])
+        try await talk.stream.finish()
+        guard case .status(.ok, _, _) = try HopMessage(try await talk.message()) else {
+            Issue.record("not connected")
+            return
+        }
+        #expect(try await talk.readAll() == [4, 5, 6, 1, 2, 3])
+        try await trio.waitUntil { $0.circuits == 0 }
+        await trio.stop()
+    }
+
+    @Test func circuitsBeyondTheLimitAreRefusedAndOthersGoOn() async throws {
+        let trio = try await RelayTrio { $0.maximumCircuitsPerPeer = 2 }
+        trio.serveEcho()
+        _ = try await trio.reserve()
+        var first = try await trio.circuit()
+        let second = try await trio.circuit()
+        let connect = HopMessage.connect(to: trio.target.peerID).encoded
+        #expect(try await trio.refusal(trio.source, connect) == .resourceLimitExceeded)
+        try await first.send([7])
+        #expect(try await first.read()?.array == [7])
+        second.stream.reset()
+        try await trio.waitUntil { $0.circuits == 1 }
+        _ = try await trio.circuit()
+        await trio.stop()
+    }
+
+    @Test func peersConnectAndCallThroughAMartletRelay() async throws {
+        let relay = try await NodePair.node { $0.relay = RelayConfiguration() }
+        let target = try await NodePair.node { configuration in
+            // No address of its own: there is no other way.
+            configuration.listenAddresses = []
+            configuration.relays = relay.listenAddresses
+        }
+        let source = try await NodePair.node { $0.listenAddresses = [] }
+        while try await relay.relayStatus()?.reservations != 1 { try await Task.sleep(for: .milliseconds(5)) }
+        let address = try relay.listenAddresses[0].encapsulating(.p2pCircuit).encapsulating(peer: target.peerID)
+        target.handle("/echo/1") { stream in
+            while let bytes = try await stream.read() { try await stream.write(bytes) }
+        }
+        #expect(try await source.connect(to: address) == target.peerID)
+        #expect(try await source.status(of: target.peerID)?.path == .relayed)
+        let stream = try await source.openStream(to: target.peerID, protocol: "/echo/1")
+        let sent = pattern(3_000_000)
+        let writer = Task {
+            try await stream.write(Bytes(sent))
+            try await stream.finish()
+        }
+        #expect(try await stream.read(exactly: sent.count) == sent)
+        try await writer.value
+        #expect(try #require(try await relay.relayStatus()).relayedByteCount > 2 * sent.count)
+        await source.stop()
+        await target.stop()
+        await relay.stop()
+    }
 }

@@ -1,4 +1,5 @@
-"""go-libp2p's daemon as a circuit relay: p2pd_relay.py MULTIADDR…; prints its addresses, then serves until standard input ends."""
+"""go-libp2p's daemon as a circuit relay: p2pd_relay.py MULTIADDR… [OPTION OF P2PD…]; prints its addresses, then serves until
+standard input ends. Whatever its help says, without options it relays 128 KiB a connection."""
 
 import os
 import sys
@@ -10,6 +11,7 @@ from p2pd_control import Daemon
 
 if __name__ == "__main__":
     options = ["-relay=true", "-relayService=true", "-forceReachabilityPublic"]
-    with Daemon(",".join(sys.argv[1:]), options) as daemon:
+    options += [each for each in sys.argv[1:] if each.startswith("-")]
+    with Daemon(",".join(each for each in sys.argv[1:] if each not in options), options) as daemon:
         common.say(event="ready", peer=daemon.peer, addrs=[f"{each}/p2p/{daemon.peer}" for each in daemon.addresses])
         sys.stdin.read()

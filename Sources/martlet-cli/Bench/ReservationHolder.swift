@@ -48,6 +48,11 @@ final class ReservationHolder: LoopWork, StreamSocketDelegate, PeerConnectionOwn
         var settings = PeerConnectionSettings()
         settings.identifiesPeers = false
         Identify.register(in: local.protocols)
+        // As much as a real node says of itself: the relay remembers it.
+        for name in Self.protocolNames {
+            local.protocols.register(name, .init(streamLimit: 1) { _ in PingResponder() })
+        }
+        if let own = try? Multiaddr("/ip4/192.0.2.1/tcp/4001") { local.setListenAddresses([own, address]) }
         connection = PeerConnection(
             id: ConnectionID(rawValue: 1), role: .dialer, remoteAddress: address, muxer: muxer,
             sendHighWater: configuration.sendHighWater, local: local, settings: settings, now: loop.now)
@@ -56,6 +61,9 @@ final class ReservationHolder: LoopWork, StreamSocketDelegate, PeerConnectionOwn
         connection.owner = self
         socket.delegate = self
     }
+
+    private static let protocolNames =
+        [Ping.protocolID, Circuit.stopProtocolID] + (1...10).map { "/martlet/bench/crowd/\($0)" }
 
     private func tell(_ outcome: Outcome) { onOutcome.take()?(outcome) }
 
