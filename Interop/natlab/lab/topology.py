@@ -39,10 +39,15 @@ class Site:
     def address(self):
         return self.addresses[0]
 
-    def refuse(self, peer, protocol="udp"):
-        """From now on the router drops every packet of `protocol` from or to the address `peer`."""
-        self.router.nft("table inet cut { chain forward { type filter hook forward priority filter - 5; "
-                        f"ip saddr {peer} meta l4proto {protocol} drop; ip daddr {peer} meta l4proto {protocol} drop; }} }}")
+    def refuse(self, peer):
+        """From now on the router drops every packet from or to the address `peer`, without a word."""
+        self.router.nft(f"""table inet cut {{
+            chain forward {{
+                type filter hook forward priority filter - 5;
+                ip saddr {peer} drop
+                ip daddr {peer} drop
+            }}
+        }}""")
 
     def change_address(self):
         """The provider gives the router another address: every mapping is gone. For kinds whose rules do not name the address."""
