@@ -73,7 +73,8 @@ final class RelayedConnectionDriver: ConnectionDriver, StreamHandler, @unchecked
 
     func streamRemoteFinished(_ stream: PeerStream) {
         guard !isClosed else { return }
-        connection.transportClosed(.endOfFile, now: loop.now)
+        // go-libp2p's relay ends a stream in order when a limit in bytes is reached.
+        connection.transportClosed(isAtLimit ? .failed(limitExplanation) : .endOfFile, now: loop.now)
         service()
     }
 
@@ -85,12 +86,15 @@ final class RelayedConnectionDriver: ConnectionDriver, StreamHandler, @unchecked
 
     private func explanation(of reason: StreamCloseReason) -> String {
         switch reason {
-        case .resetByPeer where isAtLimit:
-            "the relay \(relay) ended the connection at its limit of \(limit?.description ?? "")"
+        case .resetByPeer where isAtLimit: limitExplanation
         case .resetByPeer: "the relay \(relay), or the peer behind it, reset the connection"
         case .connectionClosed(let why): "the connection to the relay \(relay) ended: \(why)"
         default: "the stream to the relay \(relay): \(reason)"
         }
+    }
+
+    private var limitExplanation: String {
+        "the relay \(relay) ended the connection at its limit of \(limit?.description ?? "")"
     }
 
     /// Whether the limit that the relay named is reached, as far as both clocks and counters agree.
