@@ -10,33 +10,39 @@ from libp2p import new_host
 from libp2p.identity.identify import identify
 from libp2p.network.stream.exceptions import StreamEOF, StreamError, StreamReset
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.transport.quic.config import QUICTransportConfig
+from libp2p.transport.quic.exceptions import QUICStreamClosedError
+from libp2p.transport.quic.stream import QUICStream, _QUICStreamEOF
 from multiaddr import Multiaddr
 
 import common
 
 
-def left_over_quic(stream):
-    """What a QUIC stream that has ended still holds, or None if it has not ended or is no such stream."""
-    inner = stream.muxed_stream
-    if not hasattr(inner, "_receive_buffer") or inner.is_reset() or not inner._read_closed:
-        return None
-    rest = bytes(inner._receive_buffer)
-    inner._receive_buffer.clear()
-    return rest
+quic_read = QUICStream.read
+
+
+async def read_whole(self, n=None):
+    """An end that comes while a read begins hides what came with it, and the end of a stream that this side has finished too is
+    raised as if the stream could not be read."""
+    try:
+        return await quic_read(self, n)
+    except (MuxedStreamEOF, QUICStreamClosedError):
+        if self.is_reset() or not self._read_closed:
+            raise
+        if self._receive_buffer:
+            return self._extract_data_from_buffer(-1 if n is None else n)
+        raise _QUICStreamEOF() from None
+
+
+QUICStream.read = read_whole
 
 
 async def read_some(stream, limit):
     """b"" at the end of the stream; a reset raises StreamReset."""
     try:
         return await stream.read(limit)
-    except (StreamEOF, StreamReset) as error:
-        # Over QUIC an end that comes while a read begins hides what came with it, and the end of a stream that this side has
-        # finished too is raised as a reset. The stream underneath knows better.
-        if (rest := left_over_quic(stream)) is not None:
-            return rest
-        if isinstance(error, StreamReset):
-            raise
+    except StreamEOF:
         # A reset that arrives while a read waits is raised as an end of file; the stream underneath knows better.
         if getattr(stream.muxed_stream, "reset_received", False):
             raise StreamReset() from None
