@@ -119,7 +119,7 @@ let package = Package(
         tests("MartletCore", ["TestVectors"]),
         tests("MartletIdentity", ["MartletCore", "TestVectors"]),
         tests("MartletConnection", ["MartletCore", "MartletIdentity", "MartletTestSupport", "TestVectors"]),
-        tests("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletTestSupport"]),
+        tests("MartletQUIC", ["MartletCore", "MartletIdentity", "MartletConnection", "MartletTestSupport", deque]),
         tests("MartletSwarm", ["MartletCore", "MartletIdentity", "MartletConnection"]),
         tests(
             "MartletReachability",

@@ -30,6 +30,7 @@ def arguments():
     parser.add_argument("--inflight", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--way", default="", help="which of several ways the system has")
+    parser.add_argument("--host", default="127.0.0.1", help="the address of this end")
     parser.add_argument("--quic", action="store_true", help="QUIC instead of TCP, where the system has both")
     return parser.parse_args()
 

@@ -67,10 +67,10 @@ class Creator(iroh.ProtocolCreator):
         return self.kind()
 
 
-async def endpoint(protocols=None):
+async def endpoint(options, protocols=None):
     return await iroh.Endpoint.bind(
         iroh.EndpointOptions(
-            preset=iroh.preset_minimal(), bind_addr="127.0.0.1:0", relay_mode=iroh.RelayMode.disabled(), protocols=protocols
+            preset=iroh.preset_minimal(), bind_addr=f"{options.host}:0", relay_mode=iroh.RelayMode.disabled(), protocols=protocols
         )
     )
 
@@ -78,15 +78,15 @@ async def endpoint(protocols=None):
 async def main(options):
     iroh.iroh_ffi.uniffi_set_event_loop(asyncio.get_running_loop())
     if options.mode == "serve":
-        server = await endpoint({ALPN: Creator(Echo), SINK: Creator(Sink)})
-        port = next(each for each in server.bound_sockets() if each.startswith("127."))
+        server = await endpoint(options, {ALPN: Creator(Echo), SINK: Creator(Sink)})
+        port = next(each for each in server.bound_sockets() if each.startswith(f"{options.host}:"))
         say(address=f"{port}#{server.id()}")
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         await server.close()
         return
     where, name = options.address.split("#")
     target = iroh.EndpointAddr(iroh.EndpointId.from_string(name), None, [where])
-    client = await endpoint()
+    client = await endpoint(options)
 
     async def open_stream(protocol=ALPN):
         connection = await client.connect(target, protocol)

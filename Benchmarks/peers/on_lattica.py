@@ -45,13 +45,13 @@ class Bench:
 
 def free_port():
     with socket.socket(type=socket.SOCK_DGRAM if options.quic else socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((options.host, 0))
         return probe.getsockname()[1]
 
 
 def node(bootstraps=()):
     folder = tempfile.mkdtemp(prefix="lattica-")
-    place = f"/ip4/127.0.0.1/udp/{free_port()}/quic-v1" if options.quic else f"/ip4/127.0.0.1/tcp/{free_port()}"
+    place = f"/ip4/{options.host}/" + (f"udp/{free_port()}/quic-v1" if options.quic else f"tcp/{free_port()}")
     builder = Lattica.builder().with_listen_addrs([place]).with_key_path(f"{folder}/key")
     builder = builder.with_mdns(False).with_upnp(False).with_autonat(False).with_dcutr(False)
     if bootstraps:

@@ -28,7 +28,7 @@ def echo(stream, peer):
 
 options = arguments()
 if options.mode == "serve":
-    with Daemon("/ip4/127.0.0.1/udp/0/quic-v1" if options.quic else "/ip4/127.0.0.1/tcp/0", NOISE_ONLY) as daemon:
+    with Daemon(f"/ip4/{options.host}/" + ("udp/0/quic-v1" if options.quic else "tcp/0"), NOISE_ONLY) as daemon:
         daemon.handle(SINK, sink)
         daemon.handle(ECHO, echo)
         serve_until_told(f"{daemon.addresses[0]}/p2p/{daemon.peer}")

@@ -49,12 +49,12 @@ import Testing
         // Half a window in one round trip: too small.
         for _ in 0..<10 {
             let granted = try halfWindow(bench, limit: limit, after: .milliseconds(60))
-            let next = min(limit * 2, 16 << 20)
+            let next = min(limit * 2, 48 << 20)
             #expect(granted == [UInt32(limit / 2 + next - limit)])
             limit = next
         }
-        #expect(limit == 16 << 20)
-        #expect(bench.session.windowTotal == 16 << 20)
+        #expect(limit == 48 << 20)
+        #expect(bench.session.windowTotal == 48 << 20)
     }
 
     @Test func windowThatIsLargeEnoughStays() throws {

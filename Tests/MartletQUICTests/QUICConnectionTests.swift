@@ -211,4 +211,35 @@ import Testing
         #expect(pair.listener[id].received == bytes)
         #expect((pair.listener.connection as? QUICConnection)?.remoteAddress == moved)
     }
+
+    @Test func aCopiedDatagramFromElsewhereMovesNothing() throws {
+        let pair = try QUICHarness.established()
+        let elsewhere = QUICAddress(.v4(IPv4Address(127, 0, 0, 66)), port: 666)
+        var copied = 0
+        var answered = 0
+        pair.isLost = { [unowned pair] datagram in
+            if datagram.to == elsewhere {
+                answered += datagram.bytes.count
+                return true
+            }
+            if datagram.from == pair.client.address, copied == 0 {
+                copied = datagram.bytes.count
+                // It is there before the original.
+                pair.put(datagram.bytes, from: elsewhere, to: datagram.to)
+            }
+            return false
+        }
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        let bytes = MuxerCompliance.pattern(500_000, seed: 6)
+        // One packet alone, so that the server acts on the copy before it sees another.
+        pair.dialer.connection.send(Bytes(Array(bytes.prefix(1000))), on: id)
+        pair.settle()
+        pair.dialer.connection.send(Bytes(Array(bytes.dropFirst(1000))), on: id)
+        pair.settle()
+        pair.advance(by: .seconds(2))
+        #expect(pair.listener[id].received == bytes)
+        #expect((pair.listener.connection as? QUICConnection)?.remoteAddress == pair.client.address)
+        // It was asked whether it is there, with no more than three times what came from it (RFC 9000, 8).
+        #expect(answered > 0 && answered <= 3 * copied)
+    }
 }

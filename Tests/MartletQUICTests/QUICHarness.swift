@@ -1,3 +1,4 @@
+import DequeModule
 import MartletConnection
 import MartletCore
 import MartletIdentity
@@ -49,16 +50,20 @@ final class QUICHarness: MuxerHarness {
     var isLost: (Datagram) -> Bool = { _ in false }
     /// What becomes of a datagram on its way.
     var change: (inout Datagram) -> Void = { _ in }
+    /// What limits the network; nil for nothing but `delay`.
+    var link: QUICLink?
     private(set) var sentCount = 0
-    private var flying: [Datagram] = []
+    private var flying = Deque<Datagram>()
     private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: DatagramBatch.room, alignment: 16)
 
     /// - Parameter expecting: nil for the server's real peer id.
     init(
         clientConnection: ConnectionConfiguration = .init(), serverConnection: ConnectionConfiguration = .init(),
-        serverConfiguration: QUICConfiguration = .init(), budget: WindowBudget? = nil, expecting: PeerID? = nil
+        clientConfiguration: QUICConfiguration = .init(), serverConfiguration: QUICConfiguration = .init(),
+        budget: WindowBudget? = nil, expecting: PeerID? = nil
     ) throws {
-        client = QUICSide(1, port: 1001, now: now, connection: clientConnection)
+        client = QUICSide(
+            1, port: 1001, now: now, configuration: clientConfiguration, connection: clientConnection)
         server = QUICSide(
             2, port: 1002, now: now, configuration: serverConfiguration, connection: serverConnection, budget: budget)
         dialer = MuxerEndpoint(
@@ -155,8 +160,27 @@ final class QUICHarness: MuxerHarness {
         var datagram = Datagram(bytes: bytes, from: from, to: to, arrival: now + delay)
         sentCount += 1
         guard !isLost(datagram) else { return }
+        if let link {
+            guard let arrival = link.arrival(of: datagram.bytes.count, toServer: to == server.address, now: now) else {
+                return
+            }
+            datagram = Datagram(bytes: bytes, from: from, to: to, arrival: arrival)
+        }
         change(&datagram)
-        flying.append(datagram)
+        var index = flying.count
+        while index > 0, flying[index - 1].arrival > datagram.arrival { index -= 1 }
+        flying.insert(datagram, at: index)
+    }
+
+    /// Lets time pass from one event to the next, until it is over or `isDone` holds.
+    func run(for time: Duration, until isDone: () -> Bool) {
+        let end = now + time
+        while !isDone() {
+            while send() {}
+            guard let next = [nextDeadline, flying.first?.arrival].compactMap({ $0 }).min(), next <= end else { break }
+            now = max(now, next)
+            if !deliver() { _ = timeOut() }
+        }
     }
 
     private func deliver() -> Bool {

@@ -41,6 +41,27 @@ import Testing
         }
     }
 
+    @Test func congestionIsControlledAsTheOptionsSayOnLongPathsOnly() async throws {
+        try await withGroup { group in
+            let loop = group.next()
+            func control(_ name: String?, from roundTrip: Duration) async throws -> [String?] {
+                var options = StreamSocketOptions()
+                options.longPathControl = name
+                options.longPathRoundTrip = roundTrip
+                let pair = try await connectedPair(loop, loop, options: options, acceptOptions: options)
+                return try await loop.perform {
+                    [pair.dialer.socket?.congestionControl, pair.listener.socket?.congestionControl]
+                }
+            }
+            let usual = try await control(nil, from: .zero)
+            // Every kernel has this one and lets everybody use it.
+            let other = usual[0] == "reno" ? "cubic" : "reno"
+            #expect(try await control(other, from: .zero) == [other, other])
+            #expect(try await control(other, from: .seconds(60)) == usual)
+            #expect(try await control("no such thing", from: .zero) == usual)
+        }
+    }
+
     @Test func leftoverComesAgainInFrontOfWhatFollows() async throws {
         try await withGroup { group in
             let loop = group.next()

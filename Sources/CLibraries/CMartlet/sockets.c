@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,19 @@ int martlet_socket(int family, int type) {
     return socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 #else
     return prepare(socket(family, type, 0));
+#endif
+}
+
+void martlet_control_congestion(int descriptor, unsigned int round_trip, const char *name) {
+#if defined(__linux__)
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+    memset(&info, 0, sizeof info);
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || info.tcpi_rtt < round_trip) return;
+    // A kernel that does not have it, or that grants it to root alone, goes on as before.
+    setsockopt(descriptor, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
+#else
+    (void)descriptor, (void)round_trip, (void)name;
 #endif
 }
 

@@ -17,8 +17,9 @@ public struct ConnectionConfiguration: Sendable {
     public var ackBacklog = 256
     /// The window that Yamux gives every stream at the start. Fixed by its specification.
     public let initialWindow = 256 * 1024
-    /// How far a stream's receive window may grow.
-    public var maximumStreamWindow = 16 * 1024 * 1024
+    /// How far a stream's receive window may grow. It grows with the path: 1 Gbit/s with a round trip of 100 ms has 12.5 MB on the way,
+    /// and twice that much waits behind a packet that was lost and is sent again.
+    public var maximumStreamWindow = 48 * 1024 * 1024
     /// How far the receive windows of all streams together may grow.
     public var maximumConnectionWindow = 64 * 1024 * 1024
     /// Above how many queued bytes a stream counts as full.

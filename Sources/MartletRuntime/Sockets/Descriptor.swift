@@ -1,4 +1,5 @@
 import CMartlet
+import MartletCore
 
 #if canImport(Glibc)
     import Glibc
@@ -63,6 +64,26 @@ enum Descriptor {
         if !address.isUnix { set(descriptor, CInt(IPPROTO_TCP), TCP_NODELAY, 1) }
         if let size = options.sendBufferSize { set(descriptor, SOL_SOCKET, SO_SNDBUF, CInt(clamping: size)) }
         if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size)) }
+    }
+
+    /// Chooses how the congestion of a connected socket is controlled, when its round trip is known.
+    static func prepareConnected(_ descriptor: CInt, _ address: SocketAddress, _ options: StreamSocketOptions) {
+        guard !address.isUnix, let name = options.longPathControl else { return }
+        martlet_control_congestion(descriptor, UInt32(clamping: options.longPathRoundTrip.nanoseconds / 1000), name)
+    }
+
+    /// The name of what controls the congestion of a TCP socket; empty where that is not told.
+    static func congestionControl(_ descriptor: CInt) -> String {
+        #if canImport(Glibc)
+            var length = socklen_t(16)
+            return withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 17) { name in
+                name.initialize(repeating: 0)
+                let code = getsockopt(descriptor, CInt(IPPROTO_TCP), TCP_CONGESTION, name.baseAddress, &length)
+                return code == 0 ? String(decoding: name.prefix { $0 != 0 }, as: UTF8.self) : ""
+            }
+        #else
+            return ""
+        #endif
     }
 
     /// Has a TCP socket report that it can be written to only while fewer bytes than this wait in the kernel to be sent for

@@ -92,6 +92,9 @@ public final class StreamSocket: LoopResource {
     private static let smallRest = 64 * 1024
     private static let minimumRead = 64 * 1024
 
+    /// How the kernel controls the congestion of the path, by its name for it.
+    var congestionControl: String { Descriptor.congestionControl(descriptor) }
+
     /// Takes over a connected descriptor, which must not block. In-loop.
     ///
     /// - Throws: when the descriptor is no socket, is not connected any more, or the loop is shutting down; it is closed then.
@@ -122,6 +125,7 @@ public final class StreamSocket: LoopResource {
         localAddress = local
         remoteAddress = remote
         super.init(loop: loop)
+        Descriptor.prepareConnected(descriptor, remote, options)
         flushWork = FlushWork(self)
         poll.handler = { [unowned self] failed, events in ready(failed, events) }
         guard register() else {

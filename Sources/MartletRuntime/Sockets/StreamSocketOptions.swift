@@ -9,6 +9,11 @@ public struct StreamSocketOptions: Sendable {
     /// Bytes of the kernel's buffers; nil leaves them to its autotuning, which is better on every path measured so far.
     public var sendBufferSize: Int?
     public var receiveBufferSize: Int?
+    /// How congestion is controlled on long paths where the kernel can, by its name for it. The usual CUBIC takes every lost packet
+    /// for a full queue: with one in a thousand lost it does not get beyond some MB/s where BBR fills the link.
+    public var longPathControl: String? = "bbr"
+    /// The round trip from which on a path is long.
+    public var longPathRoundTrip = Duration.milliseconds(5)
 
     public init() {}
 }

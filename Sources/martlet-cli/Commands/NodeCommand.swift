@@ -18,7 +18,7 @@ struct NodeCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "An address to accept connections at; may be given several times. (default: TCP and UDP port 4001 on every IPv4 address, or free ports when those are taken)",
+            "An address to accept connections at: /ip4|ip6/ADDRESS/tcp/PORT, /ip4|ip6/ADDRESS/udp/PORT/quic-v1 or /unix/PATH; may be given several times. (default: TCP and UDP port 4001 on every IPv4 address, or free ports when those are taken)",
             valueName: "multiaddr"),
         transform: parseMultiaddr)
     var listen: [Multiaddr] = []

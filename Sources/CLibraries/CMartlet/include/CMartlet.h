@@ -24,6 +24,10 @@ int martlet_accept(int descriptor, void *address, unsigned int *length);
 /// A new socket that does not block and is not inherited by child processes (flags that are no plain integers everywhere).
 int martlet_socket(int family, int type);
 
+/// Has a connected TCP socket control congestion by the algorithm of that name, if the kernel has it and the path's round trip is at
+/// least that many microseconds.
+void martlet_control_congestion(int descriptor, unsigned int round_trip, const char *name);
+
 /// A descriptor that wakes a poller: an eventfd, or a pipe where there is none. Returns 0, or the errno.
 int martlet_wake_open(int descriptors[2]);
 void martlet_wake_send(const int descriptors[2]);
