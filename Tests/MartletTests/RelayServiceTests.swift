@@ -247,7 +247,7 @@ private func pattern(_ count: Int) -> [UInt8] {
     }
 
     @Test func aCircuitEndsWhenItsTimeIsUp() async throws {
-        let trio = try await RelayTrio { $0.circuitLimit = ConnectionLimit(duration: .milliseconds(300)) }
+        let trio = try await RelayTrio { $0.circuitLimit = ConnectionLimit(duration: .seconds(3)) }
         trio.serveEcho()
         _ = try await trio.reserve()
         var talk = try await trio.circuit()
