@@ -62,6 +62,7 @@ struct MartletCommand: AsyncParsableCommand {
         version: "martlet \(Version.text)",
         subcommands: [
             InitCommand.self, IDCommand.self, NodeCommand.self, RelayCommand.self, PeersCommand.self, PingCommand.self,
+            DoctorCommand.self,
             ShareCommand.self,
             SharesCommand.self, UnshareCommand.self, GetCommand.self, ServicesCommand.self, CallCommand.self,
             BenchCommand.self, SimulateCommand.self,

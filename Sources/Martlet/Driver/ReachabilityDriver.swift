@@ -288,11 +288,8 @@ final class ReachabilityDriver: @unchecked Sendable {
                     "by": "\(mapping.method.rawValue)",
                 ])
         }
-        for listener in node.boundListeners {
-            for mapping in mapper.mappings {
-                guard let address = address(of: mapping, at: listener) else { continue }
-                node.events.send(.portMapped(address, by: mapping.method))
-            }
+        for mapping in mapper.mappings {
+            for address in addresses(of: mapping) { node.events.send(.portMapped(address, by: mapping.method)) }
         }
         announce(isForced: true)
         changed()
@@ -306,11 +303,12 @@ final class ReachabilityDriver: @unchecked Sendable {
         return listener.replacingIP(external)?.replacingPort(mapping.externalPort)
     }
 
-    private var mappedAddresses: [Multiaddr] {
-        node.boundListeners.flatMap { listener in
-            mapper.mappings.compactMap { address(of: $0, at: listener) }
-        }
+    /// Where a mapping leads to this node from.
+    func addresses(of mapping: PortMapping) -> [Multiaddr] {
+        node.boundListeners.compactMap { address(of: mapping, at: $0) }
     }
+
+    private var mappedAddresses: [Multiaddr] { mapper.mappings.flatMap(addresses) }
 
     // MARK: The machine's addresses
 

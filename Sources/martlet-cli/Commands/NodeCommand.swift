@@ -137,7 +137,15 @@ struct NodeCommand: AsyncParsableCommand {
     }
 
     private static func report(_ node: Node) async {
-        for await event in node.subscribeToEvents() {
+        let events = node.subscribeToEvents()
+        // A gateway may have answered before anybody listened.
+        var mapped: Set<Multiaddr> = []
+        for forwarded in (try? await node.reachabilityReport())?.forwardedPorts ?? [] {
+            for address in forwarded.addresses where mapped.insert(address).inserted {
+                report(mapping: address, by: forwarded.method)
+            }
+        }
+        for await event in events {
             switch event {
             case .connected(let peer, let address, let isOutbound):
                 Output.json(
@@ -169,9 +177,13 @@ struct NodeCommand: AsyncParsableCommand {
                             reachability: known.reachability.rawValue))
                 }
             case .portMapped(let address, let method):
-                Output.json(Line(event: "port_mapped", address: "\(address)", method: method.rawValue))
+                if mapped.insert(address).inserted { report(mapping: address, by: method) }
             }
         }
+    }
+
+    private static func report(mapping address: Multiaddr, by method: PortMappingMethod) {
+        Output.json(Line(event: "port_mapped", address: "\(address)", method: method.rawValue))
     }
 
     /// Until any peer is connected, when there are some to connect to.

@@ -14,6 +14,8 @@ enum ControlRequest: Codable, Sendable {
     case get(cid: String, path: String, from: [String], replacing: Bool)
     case services(target: String)
     case call(target: String, method: String, text: String?, file: String?, deadline: Double)
+    /// How the node is reached, and the target from it. Waits so many seconds for what is not known yet.
+    case doctor(target: String?, patience: Double)
 
     /// Requests are a path and a few addresses; nothing of them is long.
     static let byteLimit = 64 << 10
@@ -39,6 +41,7 @@ enum ControlAnswer: Codable, Sendable {
     case transfer(TransferReport)
     case services(ServicesReport)
     case call(CallReport)
+    case doctor(DoctorReport)
     case nothing
 }
 

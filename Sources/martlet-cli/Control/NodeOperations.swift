@@ -38,6 +38,10 @@ struct NodeOperations: Sendable {
         case .services(let target): .services(try await services(PeerTarget(target)))
         case .call(let target, let method, let text, let file, let deadline):
             .call(try await call(PeerTarget(target), method, text: text, file: file, deadline: deadline))
+        case .doctor(let target, let patience):
+            .doctor(
+                try await DoctorOperation(node: node, patience: .milliseconds(Int64(min(max(patience, 0), 300) * 1000)))
+                    .run(target))
         }
     }
 

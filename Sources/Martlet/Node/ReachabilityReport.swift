@@ -1,0 +1,64 @@
+public import MartletCore
+public import MartletReachability
+import MartletRuntime
+
+/// What a node knows of how it can be reached.
+public struct ReachabilityReport: Sendable {
+    /// One listening socket.
+    public struct Socket: Sendable {
+        public let listener: Multiaddr
+        public let nat: NATKind
+        /// Where peers see it.
+        public let seenAt: [ObservedAddresses.Candidate]
+    }
+
+    public struct ForwardedPort: Sendable {
+        public let target: PortMappingTarget
+        public let method: PortMappingMethod
+        /// The gateway's address outside, when it said so, and the port there.
+        public let externalAddress: IPAddress?
+        public let externalPort: UInt16
+        /// Where it leads to this node from.
+        public let addresses: [Multiaddr]
+        /// Nil until the gateway restarts.
+        public let expiresIn: Duration?
+
+        /// Whether another NAT lies in front of the gateway: its address outside is none of the internet.
+        public var isBehindAnotherNAT: Bool {
+            externalAddress.map { $0.scope == .privateNetwork || $0.scope == .carrierNAT } ?? false
+        }
+    }
+
+    public let sockets: [Socket]
+    public let addresses: [AddressReachability]
+    /// What peers are told.
+    public let announced: [Multiaddr]
+    public let forwardedPorts: [ForwardedPort]
+    /// Why no gateway forwards a port, way by way.
+    public let forwardingFailures: [String]
+    public let relays: [ReservationStatus]
+}
+
+extension Node {
+    /// What is known of this node's NAT, of the ports that its gateway forwards, and of its addresses and relays.
+    public func reachabilityReport() async throws -> ReachabilityReport {
+        try await driver.onHome { driver in
+            let now = driver.home.now
+            return ReachabilityReport(
+                sockets: driver.boundListeners.map { listener in
+                    .init(
+                        listener: listener, nat: driver.reachability.natKind(of: listener),
+                        seenAt: driver.engine.observed.candidates(of: listener))
+                },
+                addresses: driver.reachability.addresses, announced: driver.engine.announced.addresses,
+                forwardedPorts: driver.reachability.mapper.mappings.map { mapping in
+                    .init(
+                        target: mapping.target, method: mapping.method, externalAddress: mapping.externalAddress,
+                        externalPort: mapping.externalPort, addresses: driver.reachability.addresses(of: mapping),
+                        expiresIn: mapping.expiresAt.map { $0 - now })
+                },
+                forwardingFailures: driver.reachability.mapper.failures,
+                relays: driver.engine.reservations.statuses)
+        }
+    }
+}

@@ -1,0 +1,190 @@
+import Martlet
+import MartletCore
+
+/// How a node can be reached, and a peer from it, for `martlet doctor`.
+struct DoctorReport: Codable, Sendable {
+    struct NAT: Codable, Sendable {
+        let mapping: String
+        let filtering: String
+        let allocation: String
+
+        init(_ kind: NATKind) {
+            mapping = kind.mapping.rawValue
+            filtering = kind.filtering.rawValue
+            allocation = "\(kind.allocation)"
+        }
+    }
+
+    struct Socket: Codable, Sendable {
+        let listener: String
+        let nat: NAT
+        let explanation: String
+        /// Where peers see it.
+        let seenAt: [String]
+    }
+
+    struct Address: Codable, Sendable {
+        let address: String
+        /// `listening`, `mapped`, `observed` or `forwarded`.
+        let origin: String
+        /// `public`, `private` or `unknown`.
+        let reachability: String
+        let successes: Int
+        let failures: Int
+    }
+
+    struct ForwardedPort: Codable, Sendable {
+        /// `tcp` or `udp`.
+        let transport: String
+        let port: UInt16
+        let externalAddress: String?
+        let externalPort: UInt16
+        /// `pcp`, `nat-pmp` or `upnp`.
+        let method: String
+        let expiresSeconds: Double?
+        let isBehindAnotherNat: Bool
+    }
+
+    struct Relay: Codable, Sendable {
+        let address: String
+        let isConnected: Bool
+        let expiresSeconds: Double?
+        let rttUs: Double?
+        let lastFailure: String?
+    }
+
+    struct Path: Codable, Sendable {
+        let address: String
+        let path: String
+        let transport: String?
+        let rttUs: Double?
+    }
+
+    struct Attempt: Codable, Sendable {
+        let method: String
+        let stage: String
+        let tactic: String?
+        let localNat: NAT
+        let remoteNat: NAT
+        let localAddresses: [String]
+        let remoteAddresses: [String]
+        let triedAddresses: [String]
+        let packetsSent: Int
+        let packetsHeard: Int
+        let seconds: Double?
+        /// Nil while it goes on.
+        let isConnected: Bool?
+        let failure: String?
+    }
+
+    struct Peer: Codable, Sendable {
+        let peer: String?
+        let paths: [Path]
+        /// The attempts at a direct connection, the oldest first.
+        let attempts: [Attempt]
+        /// Why there is no connection at all.
+        let error: Failure?
+        /// Why there is no direct one, and what helps.
+        let reasons: [String]
+        let remedies: [String]
+    }
+
+    /// In a sentence.
+    let verdict: String
+    /// `public`, `relayed` or `unreachable`: how strangers reach this node.
+    let reachability: String
+    let sockets: [Socket]
+    let addresses: [Address]
+    let forwardedPorts: [ForwardedPort]
+    let forwardingFailures: [String]
+    let relays: [Relay]
+    let announced: [String]
+    /// No peer can tell whether the NAT passes packets from inside back in.
+    let hairpin: String
+    let peer: Peer?
+}
+
+extension DoctorReport {
+    init(_ report: ReachabilityReport, peer: Peer?) {
+        let reached = report.announced.filter { address in
+            report.addresses.contains { $0.address == address && $0.reachability == .public }
+        }
+        let believed = report.announced.filter { address in
+            address.isPublic && !address.isCircuit
+                && !report.addresses.contains { $0.address == address && $0.reachability == .private }
+        }
+        let circuits = report.announced.filter(\.isCircuit)
+        if !reached.isEmpty {
+            reachability = "public"
+            verdict = "Strangers reach this node directly: peers that were asked to did."
+        } else if !believed.isEmpty {
+            reachability = "public"
+            verdict = "Strangers should reach this node directly; no peer has tried it yet."
+        } else if !circuits.isEmpty {
+            reachability = "relayed"
+            verdict =
+                "Strangers reach this node through a relay; direct connections are made from there where the NATs allow it."
+        } else if report.sockets.isEmpty {
+            reachability = "unreachable"
+            verdict = "This node listens nowhere: it reaches others, and nobody reaches it."
+        } else {
+            reachability = "unreachable"
+            verdict =
+                "Nobody outside this network reaches this node. Give it a relay (--relay), or forward a port to it."
+        }
+        sockets = report.sockets.map { socket in
+            Socket(
+                listener: "\(socket.listener)", nat: NAT(socket.nat), explanation: socket.nat.explanation,
+                seenAt: socket.seenAt.map { "\($0.address)" })
+        }
+        addresses = report.addresses.map {
+            Address(
+                address: "\($0.address)", origin: $0.origin.rawValue, reachability: $0.reachability.rawValue,
+                successes: $0.successCount, failures: $0.failureCount)
+        }
+        forwardedPorts = report.forwardedPorts.map {
+            ForwardedPort(
+                transport: $0.target.isTCP ? "tcp" : "udp", port: $0.target.port,
+                externalAddress: $0.externalAddress.map { "\($0)" }, externalPort: $0.externalPort,
+                method: $0.method.rawValue, expiresSeconds: $0.expiresIn.map { Text.rounded($0.secondsAsDouble, 0) },
+                isBehindAnotherNat: $0.isBehindAnotherNAT)
+        }
+        forwardingFailures = report.forwardingFailures
+        relays = report.relays.map {
+            Relay(
+                address: "\($0.address)", isConnected: $0.isConnected,
+                expiresSeconds: $0.expiresIn.map { Text.rounded($0.secondsAsDouble, 0) },
+                rttUs: $0.roundTrip.map { Text.rounded($0.microseconds) }, lastFailure: $0.lastFailure)
+        }
+        announced = report.announced.map { "\($0)" }
+        hairpin = "unknown"
+        self.peer = peer
+    }
+}
+
+extension DoctorReport.Attempt {
+    init(_ report: PunchReport) {
+        method = report.method.rawValue
+        stage = report.stage.rawValue
+        tactic = report.tactic
+        localNat = .init(report.localNAT)
+        remoteNat = .init(report.remoteNAT)
+        localAddresses = report.localAddresses.map { "\($0)" }
+        remoteAddresses = report.remoteAddresses.map { "\($0)" }
+        triedAddresses = report.triedAddresses.map { "\($0)" }
+        packetsSent = report.packetsSent
+        packetsHeard = report.packetsHeard
+        seconds = report.duration.map { Text.rounded($0.secondsAsDouble) }
+        switch report.outcome {
+        case .connected:
+            isConnected = true
+            failure = nil
+        case .failed(let reason):
+            isConnected = false
+            failure = reason
+        case nil:
+            isConnected = nil
+            failure = nil
+        }
+    }
+}
