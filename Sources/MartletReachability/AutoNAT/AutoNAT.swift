@@ -17,8 +17,8 @@ public enum AutoNAT {
     static let smallestDialDataPiece = 100
     /// Requests of one connection at a time.
     public static let streamLimit = 2
-    /// How long a server takes over dialing and saying its nonce.
-    public static let dialTimeout = Duration.seconds(15)
+    /// How long a server takes over dialing and saying its nonce. rust-libp2p waits ten seconds for the answer.
+    public static let dialTimeout = Duration.seconds(8)
 }
 
 /// Whether strangers reach an address.
