@@ -6,8 +6,8 @@ import MartletSimulation
 struct SimulateCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "simulate",
-        abstract: "Run many nodes in a virtual network on a virtual clock.",
-        subcommands: [SimulatePingCommand.self])
+        abstract: "Run nodes in a virtual network on a virtual clock.",
+        subcommands: [SimulatePingCommand.self, SimulatePunchCommand.self])
 }
 
 struct SimulatePingCommand: AsyncParsableCommand {
