@@ -207,6 +207,27 @@ final class Recorder: StreamHandler {
     #expect(a.engine.swarm.connectedPeers == [b.peerID])
 }
 
+@Test func aRetiringConnectionThatIsUsedAgainStaysUntilItIsIdle() throws {
+    let (simulation, a, b) = connectedPair()
+    b.engine.local.protocols.register("/hold/1", .init(streamLimit: 1) { _ in Recorder() })
+    let connection = try #require(a.connections.values.first?.connection)
+    simulation.run(for: .seconds(1))
+    connection.retire(now: simulation.now)
+    simulation.settle(a)
+    simulation.run(for: .seconds(1))
+    let stream = try #require(try a.openStream(to: b.peerID, protocol: "/hold/1", handler: Recorder()))
+    simulation.settle(a)
+    let before = simulation.eventCount
+    simulation.run(for: .seconds(10))
+    #expect(stream.isOpen)
+    // Pings and their answers; a timer that is never off would have gone off at one moment for ever.
+    #expect(simulation.eventCount - before < 1000)
+    stream.reset()
+    simulation.settle(a)
+    simulation.run(for: .seconds(5))
+    #expect(a.connections.isEmpty)
+}
+
 @Test func perfSendsWhatWasAskedFor() throws {
     let simulation = Simulation(seed: 1, conditions: .perfect)
     let a = simulation.addNode()

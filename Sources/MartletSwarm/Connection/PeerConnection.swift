@@ -122,9 +122,10 @@ public final class PeerConnection {
         advance(to: now)
         muxer.handleTimeout(now: now)
         expireStreams()
-        if let retireAt, now >= retireAt, streams.isEmpty {
+        if let retireAt, now >= retireAt {
+            // In use again: the last stream that ends begins the wait anew.
             self.retireAt = nil
-            muxer.close(now: now)
+            if streams.isEmpty { muxer.close(now: now) }
         }
         process()
     }
