@@ -47,13 +47,30 @@ final class RPCSimulatedPeer: @unchecked Sendable {
         guard role == .caller else { return }
         for lane in RPCPriority.allCases where session.needsLink(lane) {
             guard node.engine.swarm.connection(to: other.peerID) != nil else { return node.connect(to: other) }
-            let link = RPCSimulatedLink(self, session: session, lane: lane)
-            links.append(link)
-            session.openLink(lane)
-            let stream = try? node.openStream(to: other.peerID, protocol: Self.protocolID, handler: link)
-            if stream == nil { lost(link) }
+            open(lane, to: other)
         }
         flush()
+    }
+
+    /// Gives lanes that are on another connection than the one to use a stream on that. Returns how many.
+    func move(to other: SimulatedNode) -> Int {
+        let best = node.engine.swarm.connection(to: other.peerID)
+        let moving = links.filter { $0.stream?.connection?.id != best }
+        for link in moving {
+            links.removeAll { $0 === link }
+            open(link.lane, to: other)
+            link.stream?.reset()
+        }
+        flush()
+        return moving.count
+    }
+
+    private func open(_ lane: RPCPriority, to other: SimulatedNode) {
+        let link = RPCSimulatedLink(self, session: session, lane: lane)
+        links.append(link)
+        session.openLink(lane)
+        let stream = try? node.openStream(to: other.peerID, protocol: Self.protocolID, handler: link)
+        if let stream { link.stream = stream } else { lost(link) }
     }
 
     func admit(_ hello: RPCHello, _ link: RPCSimulatedLink) -> RPCSession? {
@@ -61,11 +78,12 @@ final class RPCSimulatedPeer: @unchecked Sendable {
         if known == nil, hello.isResumed { return nil }
         let session = known ?? RPCSession(role: .server, id: hello.session, limits: limits)
         if known == nil { sessions.append(session) }
+        guard session.acceptLink(hello) else { return nil }
         let old = links.filter { $0.session === session && $0.lane == hello.lane && $0 !== link }
         links.removeAll { link in old.contains { $0 === link } }
         for link in old { link.stream?.reset() }
         links.append(link)
-        return session.acceptLink(hello) ? session : nil
+        return session
     }
 
     func isCurrent(_ link: RPCSimulatedLink) -> Bool { links.contains { $0 === link } }
@@ -117,7 +135,8 @@ final class RPCSimulatedLink: StreamHandler {
     private unowned let peer: RPCSimulatedPeer
     private(set) var session: RPCSession?
     private(set) var lane: RPCPriority
-    private(set) var stream: PeerStream?
+    var stream: PeerStream?
+    private var isOpen = false
     private var hello: [UInt8] = []
 
     init(_ peer: RPCSimulatedPeer, session: RPCSession?, lane: RPCPriority) {
@@ -128,7 +147,7 @@ final class RPCSimulatedLink: StreamHandler {
 
     /// True when there was something to send.
     func send() -> Bool {
-        guard let session, let stream, stream.isOpen else { return false }
+        guard isOpen, let session, let stream, stream.isOpen else { return false }
         var sent = false
         stream.connection?.advance(to: peer.node.simulation.now)
         while stream.queuedByteCount <= stream.sendHighWater, let bytes = session.nextOutput(lane) {
@@ -140,6 +159,7 @@ final class RPCSimulatedLink: StreamHandler {
 
     func streamOpened(_ stream: PeerStream) {
         self.stream = stream
+        isOpen = true
         peer.flush()
     }
 

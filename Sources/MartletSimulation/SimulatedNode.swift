@@ -35,6 +35,21 @@ public final class SimulatedNode {
         simulation.drain(self)
     }
 
+    /// Makes another connection to a node, whether there is one already or not.
+    func connectAgain(to other: SimulatedNode) {
+        simulation.lastRequest += 1
+        engine.swarm.connect(
+            RequestID(rawValue: simulation.lastRequest), to: nil, at: [other.address], now: simulation.now)
+        simulation.drain(self)
+    }
+
+    /// Closes the connection to use for a node, and no other.
+    func closeConnection(to other: SimulatedNode) {
+        guard let id = engine.swarm.connection(to: other.peerID), let end = connections[id] else { return }
+        end.connection.close(now: simulation.now)
+        simulation.settle(self)
+    }
+
     /// Opens a stream to a connected peer.
     @discardableResult
     public func openStream(to peer: PeerID, protocol protocolID: String, handler: any StreamHandler) throws

@@ -71,6 +71,72 @@ import Testing
     #expect(pair.server.usage == 0)
 }
 
+/// What was under way when the caller gave up comes in several frames, after each of which the session goes on.
+@Test(arguments: 1...8)
+func framesOfAnAnswerThatCrossACancellationArePassedOver(_ received: Int) throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let (token, call) = try pair.call("Echo.hang", "x")
+    pair.run()
+    let served = try #require(pair.running.first)
+    pair.finish(served, .success(RPCMessage(Bytes([UInt8](repeating: 5, count: 10 << 20)))))
+    var crossing: [Bytes] = []
+    while let bytes = pair.server.nextOutput(.activation) { crossing.append(bytes) }
+    #expect(crossing.count > received)
+    for bytes in crossing.prefix(received) { pair.caller.receive(bytes, on: .activation, now: pair.now) }
+    pair.caller.cancel(try #require(call))
+    for bytes in crossing.dropFirst(received) { pair.caller.receive(bytes, on: .activation, now: pair.now) }
+    pair.run()
+    #expect(pair.lost == nil)
+    #expect(pair.endings[token] == 1)
+    #expect(pair.caller.activeCount == 0)
+    #expect(pair.server.activeCount == 0)
+}
+
+/// The rest of a request and its cancellation come together: no handler runs on a message that was dropped.
+@Test func aCallThatIsCancelledBeforeItsHandlerStartsDoesNotRun() throws {
+    let pair = SessionPair()
+    let large = RPCMessage(Bytes([UInt8](repeating: 7, count: 100_000)))
+    let first = try pair.echo(large)
+    pair.run()
+    let again = try #require(try pair.echo(large).call)
+    var bytes: [Bytes] = []
+    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    pair.caller.cancel(again)
+    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    // The first piece alone begins the call.
+    pair.server.receive(bytes[0], on: .activation, now: pair.now)
+    pair.server.receive(bytes[1], on: .activation, now: pair.now)
+    pair.drain()
+    for part in bytes.dropFirst(2) { pair.server.receive(part, on: .activation, now: pair.now) }
+    pair.run()
+    #expect(try pair.result(of: first.token) == large)
+    #expect(pair.runs == ["100000": 1])
+    #expect(pair.caller.activeCount == 0)
+    #expect(pair.server.activeCount == 0)
+    #expect(pair.lost == nil)
+}
+
+/// The last messages, the end and the cancellation come together: what is dropped must not look like all there was.
+@Test func aHandlerThatStillReadsLearnsOfACancellationAfterTheEnd() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.collect"] = .collect
+    let call = try #require(try pair.call("Echo.collect", "a", kind: .stream).call)
+    pair.run()
+    _ = try pair.caller.send("b", on: call)
+    pair.caller.finish(call)
+    var bytes: [Bytes] = []
+    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    pair.caller.cancel(call)
+    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    for part in bytes { pair.server.receive(part, on: .activation, now: pair.now) }
+    pair.run()
+    #expect(pair.runs == [:])
+    #expect(pair.cancelled.count == 1)
+    #expect(pair.server.activeCount == 0)
+    #expect(pair.lost == nil)
+}
+
 @Test func aDeadlineEndsTheCallAtBothEnds() throws {
     let pair = SessionPair()
     pair.behaviours["Echo.hang"] = .hang

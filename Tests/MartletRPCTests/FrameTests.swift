@@ -96,7 +96,7 @@ func whatIsNoFrameIsAnError(bytes: [UInt8]) {
 
 @Test func helloAndWelcomeComeBack() throws {
     let hello = RPCHello(
-        session: RPCSessionID(high: .max, low: 7), lane: .bulk, isResumed: true, receivedCount: 1 << 40)
+        session: RPCSessionID(high: .max, low: 7), lane: .bulk, isResumed: true, receivedCount: 1 << 40, link: 3)
     let welcome = RPCWelcome(status: .welcome, receivedCount: 9, callLimit: 16_384, messageLimit: 64 << 20)
     let helloBytes = hello.encoded
     let welcomeBytes = welcome.encoded

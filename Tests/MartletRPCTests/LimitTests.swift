@@ -6,7 +6,8 @@ import Testing
 /// A server's session that has been greeted, for frames made by hand.
 private func server(_ limits: RPCLimits = RPCLimits()) -> RPCSession {
     let session = RPCSession(role: .server, id: RPCSessionID(high: 1, low: 2), limits: limits)
-    _ = session.acceptLink(RPCHello(session: session.id, lane: .activation, isResumed: false, receivedCount: 0))
+    _ = session.acceptLink(
+        RPCHello(session: session.id, lane: .activation, isResumed: false, receivedCount: 0, link: 1))
     _ = session.nextOutput(.activation)
     return session
 }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import MartletRPC
 
-/// One call of every kind and class, small and large, over a connection that is cut once.
+/// One call of every kind and class, small and large, over a connection that is cut or left once.
 private func runMix(_ pair: SessionPair) throws {
     pair.behaviours = [
         "Echo.echo": .echo, "Echo.items": .items(3), "Echo.collect": .collect,
@@ -46,26 +46,30 @@ private func measure() throws -> (up: Int, down: Int) {
     return (pair.sentToServer, pair.sentToCaller)
 }
 
-@Test func everyCallRunsOnceWhereverTheWayToTheServerIsCut() throws {
+@Test(arguments: SessionPair.Interruption.allCases)
+func everyCallRunsOnceWhereverTheWayToTheServerEnds(_ interruption: SessionPair.Interruption) throws {
     let (up, _) = try measure()
     for position in 1...up {
         let pair = SessionPair()
+        pair.interruption = interruption
         pair.bytesToServer = position
         try runMix(pair)
     }
 }
 
-@Test func everyCallRunsOnceWhereverTheWayBackIsCut() throws {
+@Test(arguments: SessionPair.Interruption.allCases)
+func everyCallRunsOnceWhereverTheWayBackEnds(_ interruption: SessionPair.Interruption) throws {
     let (_, down) = try measure()
     for position in 1...down {
         let pair = SessionPair()
+        pair.interruption = interruption
         pair.bytesToCaller = position
         try runMix(pair)
     }
 }
 
 @Test(arguments: 0..<40 as Range<UInt64>)
-func everyCallRunsOnceOverManyCuts(seed: UInt64) throws {
+func everyCallRunsOnceOverManyCutsAndMoves(seed: UInt64) throws {
     var random = RandomSource(seed: seed)
     let pair = SessionPair()
     pair.behaviours["Echo.items"] = .items(20)
@@ -82,6 +86,7 @@ func everyCallRunsOnceOverManyCuts(seed: UInt64) throws {
             streams.append(call)
         default: tokens[try pair.echo(RPCMessage(utf8: text)).token] = text
         }
+        pair.interruption = SessionPair.Interruption.allCases.randomElement(using: &random) ?? .cut
         if Bool.random(using: &random) { pair.bytesToServer = Int.random(in: 1...400, using: &random) }
         if Bool.random(using: &random) { pair.bytesToCaller = Int.random(in: 1...400, using: &random) }
         if Int.random(in: 0..<3, using: &random) == 0 { pair.run() }
@@ -149,9 +154,28 @@ func everyCallRunsOnceOverManyCuts(seed: UInt64) throws {
 
 @Test func aHelloThatCannotBeEndsTheSession() {
     let server = RPCSession(role: .server, id: RPCSessionID(high: 1, low: 2), limits: RPCLimits())
-    let hello = RPCHello(session: server.id, lane: .bulk, isResumed: true, receivedCount: 3)
+    let hello = RPCHello(session: server.id, lane: .bulk, isResumed: true, receivedCount: 3, link: 1)
     #expect(!server.acceptLink(hello))
     #expect(server.failure?.message.contains("3 frames") == true)
+}
+
+/// Two streams on two connections: the hello of the first comes when the second is in use already.
+@Test func aStreamThatComesAfterItsSuccessorIsNotTaken() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let running = try pair.call("Echo.hang", "running")
+    pair.run()
+    pair.caller.openLink(.activation)
+    let first = try #require(pair.caller.nextOutput(.activation))
+    pair.move()
+    pair.run()
+    let (late, _) = try #require(try RPCHello.decode(first.span))
+    #expect(!pair.server.acceptLink(late))
+    #expect(pair.server.failure == nil)
+    let served = try #require(pair.running.first)
+    pair.finish(served, .success("done"))
+    pair.run()
+    #expect(try pair.result(of: running.token)?.text == "done")
 }
 
 @Test func aLaneStopsSendingToAPeerThatAcknowledgesNothing() throws {

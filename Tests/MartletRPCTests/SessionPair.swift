@@ -34,7 +34,14 @@ final class SessionPair {
     private(set) var lost: RPCError?
     var isConnected = true
 
-    /// How many bytes may still go each way before the connection is cut; nil for any number.
+    enum Interruption: CaseIterable {
+        /// Both sides learn that the connection is lost.
+        case cut
+        /// The caller goes over to another connection; what is under way on the old one is lost.
+        case move
+    }
+    var interruption = Interruption.cut
+    /// How many bytes may still go each way before the interruption comes; nil for any number.
     var bytesToServer: Int?
     var bytesToCaller: Int?
     private(set) var sentToServer = 0
@@ -96,6 +103,8 @@ final class SessionPair {
                 }
                 while let bytes = server.nextOutput(lane) {
                     moved = true
+                    // Until the hello has come, the server speaks on a stream that nobody hears.
+                    guard caller.lane(lane).linkCount == server.lane(lane).linkCount else { continue }
                     guard toCaller(bytes, lane) else { break }
                 }
             }
@@ -113,7 +122,23 @@ final class SessionPair {
         }
     }
 
-    /// False when the connection was cut.
+    /// The caller gives every lane that has a stream another one.
+    func move() {
+        for lane in RPCPriority.allCases where caller.isLinked(lane) {
+            caller.openLink(lane)
+            helloBytes[lane] = []
+        }
+    }
+
+    private func interrupt() {
+        drain()
+        switch interruption {
+        case .cut: cut()
+        case .move: move()
+        }
+    }
+
+    /// False when the interruption came.
     private func toServer(_ bytes: Bytes, _ lane: RPCPriority) -> Bool {
         let count = min(bytes.count, bytesToServer ?? bytes.count)
         sentToServer += count
@@ -122,8 +147,7 @@ final class SessionPair {
         bytesToServer = left - count
         guard count == left else { return true }
         bytesToServer = nil
-        drain()
-        cut()
+        interrupt()
         return false
     }
 
@@ -135,8 +159,7 @@ final class SessionPair {
         bytesToCaller = left - count
         guard count == left else { return true }
         bytesToCaller = nil
-        drain()
-        cut()
+        interrupt()
         return false
     }
 
@@ -208,7 +231,7 @@ final class SessionPair {
     }
 
     private func serve(_ call: RPCCall) {
-        let request = server.takeRequest(of: call)
+        guard let request = server.takeRequest(of: call) else { return }
         runs[request.byteCount < 100 ? request.text : "\(request.byteCount)", default: 0] += 1
         switch behaviours[call.method] {
         case .echo?: server.handlerFinished(call, .success(request))

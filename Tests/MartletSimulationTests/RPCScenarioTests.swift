@@ -30,4 +30,16 @@ func everyCallEndsOnceAndRunsAtMostOnceOverAFailingNetwork(seed: UInt64) {
     #expect(results[0].succeeded == results[1].succeeded)
     #expect(results[0].maybeExecuted == results[1].maybeExecuted)
     #expect(results[0].sessionsLost == results[1].sessionsLost)
+    #expect(results[0].moves == results[1].moves)
+}
+
+@Test func callsMoveWhereOneConnectionGivesWayToAnother() {
+    var scenario = RPCScenario(seed: 0)
+    scenario.faultInterval = .milliseconds(300)
+    let results = (0..<4 as Range<UInt64>).map { seed in
+        scenario.seed = seed
+        return scenario.run()
+    }
+    #expect(results.flatMap(\.violations) == [])
+    #expect(results.contains { $0.moves > 0 })
 }

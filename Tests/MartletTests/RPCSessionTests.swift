@@ -19,7 +19,7 @@ private struct RawLane {
         -> RPCWelcome?
     {
         let hello = RPCHello(
-            session: RPCSessionID(high: 0, low: id), lane: lane, isResumed: isResumed, receivedCount: received)
+            session: RPCSessionID(high: 0, low: id), lane: lane, isResumed: isResumed, receivedCount: received, link: 1)
         try await stream.write(hello.encoded)
         var bytes: [UInt8] = []
         while let part = try await stream.read() {

@@ -52,6 +52,8 @@ final class NodeDriver: @unchecked Sendable {
     let events: NodeEvents
     /// Finds out where this node can be reached.
     private(set) var reachability: ReachabilityDriver!
+    /// Who follows the connection to use for a peer.
+    let pathWatchers = PathWatchers()
     private let persist: @Sendable ([(PeerID, [UInt8]?)]) -> Void
 
     init(
@@ -236,15 +238,15 @@ final class NodeDriver: @unchecked Sendable {
             case .failure(let error):
                 toHome { driver in
                     guard driver.dialing.removeValue(forKey: id) != nil else { return }
-                    driver.failed(id, "\(error)")
+                    driver.failed(id, "\(error)", isRefusal: error.isRefusal)
                 }
             }
         }
     }
 
-    func failed(_ id: ConnectionID, _ reason: String) {
+    func failed(_ id: ConnectionID, _ reason: String, isRefusal: Bool = false) {
         counters.dialsFailed.increment()
-        engine.swarm.dialFailed(id, reason: reason, now: home.now)
+        engine.swarm.dialFailed(id, reason: reason, isRefusal: isRefusal, now: home.now)
         drain()
     }
 
@@ -281,7 +283,8 @@ final class NodeDriver: @unchecked Sendable {
             events.send(.connected(peer, address: address, isOutbound: role == .dialer))
         case .identified(let peer, let info):
             events.send(.identified(peer, agent: info.agentVersion, protocols: info.protocols ?? []))
-        case .pathChanged(let peer, _, let path):
+        case .pathChanged(let peer, let connection, let path):
+            if let connection = drivers[connection] { pathWatchers.tell(peer, connection) }
             logger.info("path changed", metadata: ["peer": "\(peer)", "path": "\(path.rawValue)"])
             events.send(.pathChanged(peer, path))
         case .disconnected(let peer, let reason):

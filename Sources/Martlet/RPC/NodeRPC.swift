@@ -43,6 +43,7 @@ public final class NodeRPC: Sendable {
         for loop in driver.loops.loops { pools[ObjectIdentifier(loop)] = RPCWorkers(loop: loop) }
         self.pools = pools
         registerBuiltIns()
+        driver.pathWatchers.add { [weak self] in self?.pathChanged($0, $1) }
     }
 
     /// Offers a service from now on; see `RPCService`.
@@ -76,6 +77,11 @@ public final class NodeRPC: Sendable {
     }
 
     func connection(to peer: PeerID) async throws -> ConnectionDriver { try await driver.connectionDriver(for: peer) }
+
+    /// Another connection to a peer is the one to use: calls under way go over to it.
+    private func pathChanged(_ peer: PeerID, _ connection: ConnectionDriver) {
+        state.withLock { $0.callers[peer] }?.pathChanged(to: connection)
+    }
 
     /// Whom to call `peer` through.
     func caller(for peer: PeerID) throws(RPCError) -> RPCPeer {

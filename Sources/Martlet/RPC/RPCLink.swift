@@ -32,6 +32,8 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     private static let helloLimit = 64
 
     let loop: EventLoop
+    /// For a link that this side opened: the connection that it is on.
+    private(set) weak var connection: ConnectionDriver?
     let workers: RPCWorkers
     /// Known from the start to who opened the stream, and after the hello to who accepted it.
     @exclusivity(unchecked) private(set) var lane: RPCPriority
@@ -49,8 +51,9 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     @exclusivity(unchecked) private var effects = RPCPeer.Effects()
 
     /// A link that the caller opens.
-    init(loop: EventLoop, lane: RPCPriority, peer: RPCPeer, workers: RPCWorkers) {
-        self.loop = loop
+    init(connection: ConnectionDriver, lane: RPCPriority, peer: RPCPeer, workers: RPCWorkers) {
+        loop = connection.loop
+        self.connection = connection
         self.lane = lane
         self.peer = peer
         self.workers = workers

@@ -16,23 +16,21 @@ final class RPCPeer: @unchecked Sendable {
     private let lock = Mutex(())
 
     // Under the lock, which is also why the run-time check for overlapping access is spared: it costs as much as a frame.
-    @exclusivity(unchecked) private(set) var session: RPCSession
-    @exclusivity(unchecked) private var links: [RPCLink?] = [nil, nil, nil]
+    @exclusivity(unchecked) var session: RPCSession
+    @exclusivity(unchecked) var links: [RPCLink?] = [nil, nil, nil]
     /// When the clock will look next; nil when it is not set.
-    @exclusivity(unchecked) private var armedFor: Instant?
-    @exclusivity(unchecked) private var isLinking = false
-    /// Links in a row that ended soon and brought nothing, and how many of them are put up with.
-    @exclusivity(unchecked) private var vainLinks = 0
-    private static let vainStreamLimit = 3
-    private static let vainConnectionLimit = 10
-    /// A link that lasted so long was not in vain.
-    private static let usefulLink = Duration.seconds(1)
-    @exclusivity(unchecked) private var isStopped = false
+    @exclusivity(unchecked) var armedFor: Instant?
+    @exclusivity(unchecked) var isLinking = false
+    /// How often the connection to use has changed: what was begun for an earlier one is not carried through.
+    @exclusivity(unchecked) var pathChangeCount: UInt64 = 0
+    /// Links in a row that ended soon and brought nothing.
+    @exclusivity(unchecked) var vainLinks = 0
+    @exclusivity(unchecked) var isStopped = false
     /// When to look whether the caller's session is used, and the calls begun when that was done last.
-    @exclusivity(unchecked) private var idleCheckAt: Instant?
-    private var startedBefore = 0
+    @exclusivity(unchecked) var idleCheckAt: Instant?
+    var startedBefore = 0
     @exclusivity(unchecked) private var methods = RPCMethodCache()
-    private var clock: RPCClock!
+    private(set) var clock: RPCClock!
 
     init(peer: PeerID, role: RPCSession.Role, id: RPCSessionID, rpc: NodeRPC) {
         self.peer = peer
@@ -67,7 +65,7 @@ final class RPCPeer: @unchecked Sendable {
         return try result.get()
     }
 
-    private func perform<T, E: Error>(_ body: (RPCSession) throws(E) -> T) throws(E) -> T {
+    func perform<T, E: Error>(_ body: (RPCSession) throws(E) -> T) throws(E) -> T {
         var effects = Effects()
         return try perform(&effects, body)
     }
@@ -205,7 +203,7 @@ final class RPCPeer: @unchecked Sendable {
             // Unreachable while frames come over links; refused rather than left hanging.
             return session.handlerFinished(call, .failure(RPCError(.internal, "no connection to serve the call on")))
         }
-        let request = method.takesOneMessage ? session.takeRequest(of: call) : RPCMessage()
+        guard let request = method.takesOneMessage ? session.takeRequest(of: call) : RPCMessage() else { return }
         let job = RPCJob(peer: self, call: call, method: method, request: request)
         let (worker, action) = link.workers.take(job)
         call.worker = worker
@@ -220,188 +218,6 @@ final class RPCPeer: @unchecked Sendable {
             return !worker.isTainted
         }
     }
-
-    // MARK: Links, on their loops
-
-    /// A stream came in for a lane of this session. False when its hello cannot be.
-    func accept(_ link: RPCLink, _ hello: RPCHello) -> Bool {
-        let (isAccepted, old) = withLock { () -> (Bool, RPCLink?) in
-            guard !isStopped, session.acceptLink(hello) else { return (false, nil) }
-            let old = links[Int(hello.lane.rawValue)]
-            links[Int(hello.lane.rawValue)] = link
-            return (true, old)
-        }
-        old?.close()
-        perform { _ in }
-        return isAccepted
-    }
-
-    func received(_ bytes: Bytes, on link: RPCLink, _ effects: inout Effects) {
-        let now = link.loop.now
-        perform(&effects, running: link) { session in
-            guard links[Int(link.lane.rawValue)] === link else { return }
-            let before = session.receivedCount(on: link.lane)
-            session.receive(bytes, on: link.lane, now: now)
-            if vainLinks > 0, session.receivedCount(on: link.lane) > before { vainLinks = 0 }
-        }
-    }
-
-    /// The link can send.
-    func flush(_ link: RPCLink, _ effects: inout Effects) {
-        perform(&effects, running: link) { _ in }
-    }
-
-    func lost(_ link: RPCLink, _ reason: RPCLinkEnd) {
-        let now = link.loop.now
-        perform { session in
-            let index = Int(link.lane.rawValue)
-            guard links[index] === link else { return }
-            links[index] = nil
-            session.linkLost(link.lane, now: now)
-            guard role == .caller else { return }
-            vainLinks = link.openedAt.map { now - $0 >= Self.usefulLink } ?? false ? 0 : vainLinks + 1
-            switch reason {
-            case .notSpoken:
-                session.fail(RPCError(.unimplemented, "the peer does not speak \(NodeRPC.protocolID)"))
-            case .violation(let what):
-                session.fail(RPCError(.internal, "the stream failed: \(what)"))
-            case .ended:
-                if vainLinks > Self.vainStreamLimit {
-                    session.fail(RPCError(.unavailable, "the peer closes the streams of its calls"))
-                }
-            case .connectionLost:
-                if vainLinks > Self.vainConnectionLimit {
-                    session.fail(RPCError(.unavailable, "connections to the peer are lost as soon as they are made"))
-                }
-            }
-            // With nothing under way there is nothing to go on with: the next call begins a session of its own.
-            if session.failure == nil, session.isIdle, links.allSatisfy({ $0 == nil }) {
-                session.fail(RPCError(.unavailable, "the connection was lost"))
-            }
-        }
-    }
-
-    // MARK: Making links
-
-    /// Gives every lane that needs one a stream, on the connection that there is or on one that is made.
-    private func makeLinks() async {
-        let session = withLock { self.session }
-        while true {
-            do {
-                let connection = try await rpc.connection(to: peer)
-                if await attach(to: connection, session) { return }
-            } catch {
-                guard await mayTryAgain(after: error, session) else { return }
-            }
-            // A connection that is just being lost: in a moment the swarm knows.
-            try? await Task.sleep(for: .milliseconds(10))
-        }
-    }
-
-    /// Opens the streams. False when the connection takes none.
-    private func attach(to connection: ConnectionDriver, _ session: RPCSession) async -> Bool {
-        await withUnsafeContinuation { continuation in
-            let isAccepted = connection.loop.execute { [self] in
-                continuation.resume(returning: attachNow(to: connection, session))
-            }
-            if !isAccepted {
-                continuation.resume(returning: endLinking(RPCError(.unavailable, "the node was stopped")))
-            }
-        }
-    }
-
-    private func attachNow(to connection: ConnectionDriver, _ expected: RPCSession) -> Bool {
-        while true {
-            let link: RPCLink? = withLock {
-                guard session === expected, !isStopped,
-                    let lane = RPCPriority.allCases.first(where: { session.needsLink($0) })
-                else {
-                    isLinking = false
-                    return nil
-                }
-                let link = RPCLink(
-                    loop: connection.loop, lane: lane, peer: self, workers: rpc.workers(of: connection.loop))
-                links[Int(lane.rawValue)] = link
-                session.openLink(lane)
-                return link
-            }
-            guard let link else { break }
-            do {
-                link.attach(try connection.openStream([NodeRPC.protocolID], handler: link))
-            } catch {
-                let now = connection.loop.now
-                withLock {
-                    links[Int(link.lane.rawValue)] = nil
-                    expected.linkLost(link.lane, now: now)
-                }
-                return false
-            }
-        }
-        // Something may have come between.
-        perform { _ in
-            if idleCheckAt == nil { idleCheckAt = connection.loop.now + rpc.limits.idleSessionLifetime }
-        }
-        rpc.home.schedule(clock)
-        return true
-    }
-
-    /// Whether a session that was cut off waits for its peer to come back by itself.
-    private func mayTryAgain(after error: any Error, _ expected: RPCSession) async -> Bool {
-        let hasNoAddress =
-            if case .noAddresses? = (error as? MartletError)?.cause as? DialError { true } else { false }
-        let waits = withLock { session === expected && expected.isGreeted && expected.failure == nil && !isStopped }
-        guard hasNoAddress, waits else {
-            _ = endLinking(RPCError(.unavailable, "\(error)"))
-            return false
-        }
-        // The session's own window ends this.
-        try? await Task.sleep(for: .milliseconds(50))
-        return true
-    }
-
-    private func endLinking(_ error: RPCError) -> Bool {
-        perform { session in
-            isLinking = false
-            session.fail(error)
-        }
-        return true
-    }
-
-    // MARK: The end
-
-    /// Under the lock: the session is over, its calls have been told.
-    private func sessionLost(_ effects: inout Effects) {
-        for index in links.indices {
-            if let link = links[index].take() { effects.actions.append(.close(link)) }
-        }
-        isLinking = false
-        vainLinks = 0
-        idleCheckAt = nil
-        startedBefore = 0
-        // Whoever calls this peer next begins anew; those who have this at hand already can go on with it.
-        effects.actions.append(.forget(self))
-        guard role == .caller, !isStopped else { return }
-        var random = RandomSource.system
-        session = RPCSession(role: .caller, id: RPCSessionID(random: &random), limits: rpc.limits)
-        armedFor = nil
-    }
-
-    /// Ends the session for good.
-    func stop() {
-        perform { session in
-            isStopped = true
-            session.fail(RPCError(.unavailable, "the node was stopped"))
-        }
-    }
-
-    /// Tells the caller that this node takes no further calls.
-    func drain() { perform { $0.drain() } }
-
-    /// Whether it can go to make room for another session of its peer.
-    var isCutOff: Bool { withLock { links.allSatisfy { $0 == nil } } }
-    /// Streams that its lanes have now.
-    var linkCount: Int { withLock { links.reduce(0) { $0 + ($1 == nil ? 0 : 1) } } }
-    var hasCalls: Bool { withLock { session.activeCount > 0 } }
 
     // MARK: The clock, on the home loop
 

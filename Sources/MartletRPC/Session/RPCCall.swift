@@ -199,10 +199,10 @@ package final class RPCCall: @unchecked Sendable {
         return message
     }
 
+    /// Lets go of what has come. How much of a message is still to come stays known: the number is free only after the last.
     func dropDelivered() {
         firstDelivered = nil
         delivered = nil
         assembly = nil
-        missing = 0
     }
 }

@@ -32,7 +32,7 @@ public enum RPCFuzzing {
         let now = Instant(nanoseconds: 1)
         let session = RPCSession(role: asServer ? .server : .caller, id: RPCSessionID(high: 1, low: 2), limits: limits)
         if asServer {
-            let hello = RPCHello(session: session.id, lane: .activation, isResumed: false, receivedCount: 0)
+            let hello = RPCHello(session: session.id, lane: .activation, isResumed: false, receivedCount: 0, link: 1)
             guard session.acceptLink(hello) else { return "a first hello was not taken" }
         } else {
             session.openLink(.activation)

@@ -13,6 +13,8 @@ final class RPCLane {
 
     let priority: RPCPriority
     @exclusivity(unchecked) var link = Link.none
+    /// Streams that the caller has opened so far.
+    @exclusivity(unchecked) var linkCount: Int64 = 0
     /// The hello or welcome that goes before everything else.
     @exclusivity(unchecked) var greeting: Bytes?
     /// The part of a welcome that has come.

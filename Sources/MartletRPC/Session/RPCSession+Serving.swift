@@ -30,10 +30,15 @@ extension RPCSession {
         stopServing(call, RPCError(.invalidArgument, "\(call.method) takes one message"))
     }
 
-    /// The message that the handler of one message is started with; empty when the caller sent none.
-    package func takeRequest(of call: RPCCall) -> RPCMessage {
+    /// The message that the handler of one message is started with; empty when the caller sent none. Nil when the call is
+    /// over before its handler was started: then it must not be.
+    package func takeRequest(of call: RPCCall) -> RPCMessage? {
+        guard failure == nil, !call.isOver, !call.ending.isSet else {
+            handlerFinished(call, .success(nil))
+            return nil
+        }
         // It counts as received until the handler is done with it: a handler that hangs holds it.
-        call.takeDelivered() ?? RPCMessage()
+        return call.takeDelivered() ?? RPCMessage()
     }
 
     /// Does not take on a call that came in.
@@ -94,6 +99,8 @@ extension RPCSession {
         if droppingQueue {
             call.dropQueue()
             call.dropDelivered()
+            // Where the caller had finished, a handler that still reads must not take what is left for all there was.
+            call.outcome = .failure(error)
             stopHandler(call)
         }
         if !call.isRunning { release(call) }

@@ -88,22 +88,26 @@ package final class RPCSession: @unchecked Sendable {
 
     // MARK: Streams
 
-    /// The caller gives a lane a new stream; `nextOutput` begins with the hello.
+    /// The caller gives a lane a new stream, in place of the one that it may have: what came over that and was not
+    /// acknowledged comes again. `nextOutput` begins with the hello.
     package func openLink(_ priority: RPCPriority) {
         let lane = lane(priority)
         guard failure == nil else { return }
         unlink(lane)
         lane.link = .greeting
         lane.detachedAt = nil
-        let hello = RPCHello(session: id, lane: priority, isResumed: isGreeted, receivedCount: lane.receivedCount)
+        lane.linkCount += 1
+        let hello = RPCHello(
+            session: id, lane: priority, isResumed: isGreeted, receivedCount: lane.receivedCount, link: lane.linkCount)
         lane.greeting = hello.encoded
     }
 
-    /// The server takes a stream that the caller opened for a lane. False when its hello cannot be: then the session
-    /// is over.
+    /// The server takes a stream that the caller opened for a lane. False when the stream is not to be used: the caller
+    /// has opened another since, which came first, or the hello cannot be, and the session is over.
     package func acceptLink(_ hello: RPCHello) -> Bool {
         let lane = lane(hello.lane)
-        guard failure == nil else { return false }
+        guard failure == nil, hello.link > lane.linkCount else { return false }
+        lane.linkCount = hello.link
         unlink(lane)
         guard lane.log.rewind(to: hello.receivedCount) else {
             violated("a hello of \(hello.receivedCount) frames received")

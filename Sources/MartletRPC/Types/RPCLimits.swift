@@ -14,7 +14,7 @@ public struct RPCLimits: Sendable {
     public var sessionsPerPeer = 8
     public var sessions = 4096
     /// How long a session whose connection was lost waits for another.
-    public var resumeWindow = Duration.seconds(10)
+    public var resumeWindow = Duration.seconds(30)
     /// After how long without a call a caller gives its session up, so that the connection may go.
     public var idleSessionLifetime = Duration.seconds(60)
     /// Names and values of a call's metadata together, in bytes.

@@ -23,12 +23,15 @@ package struct RPCHello: Hashable, Sendable {
     package var isResumed: Bool
     /// How many frames of this lane the caller has received.
     package var receivedCount: Int64
+    /// Counts the streams that the lane has had, from 1: of two on different connections the later may come first.
+    package var link: Int64
 
-    package init(session: RPCSessionID, lane: RPCPriority, isResumed: Bool, receivedCount: Int64) {
+    package init(session: RPCSessionID, lane: RPCPriority, isResumed: Bool, receivedCount: Int64, link: Int64) {
         self.session = session
         self.lane = lane
         self.isResumed = isResumed
         self.receivedCount = receivedCount
+        self.link = link
     }
 
     package var encoded: Bytes {
@@ -39,6 +42,7 @@ package struct RPCHello: Hashable, Sendable {
         bytes.append(lane.rawValue)
         bytes.append(isResumed ? 1 : 0)
         Varint.append(UInt64(max(0, receivedCount)), to: &bytes)
+        Varint.append(UInt64(max(0, link)), to: &bytes)
         return Bytes(bytes)
     }
 
@@ -56,8 +60,11 @@ package struct RPCHello: Hashable, Sendable {
             let flags = try reader.readByte()
             guard flags <= 1 else { throw .invalid(field: "hello flags", reason: "\(flags)") }
             let received = Int64(try reader.readVarint())
+            let link = Int64(try reader.readVarint())
+            guard link > 0 else { throw .invalid(field: "link", reason: "links are counted from 1") }
             let hello = RPCHello(
-                session: RPCSessionID(high: high, low: low), lane: lane, isResumed: flags == 1, receivedCount: received)
+                session: RPCSessionID(high: high, low: low), lane: lane, isResumed: flags == 1,
+                receivedCount: received, link: link)
             return (hello, reader.position)
         } catch .truncated {
             return nil

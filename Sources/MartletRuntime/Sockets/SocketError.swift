@@ -28,6 +28,9 @@ public struct SocketError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The `errno`.
     public let code: CInt
 
+    /// The machine at the address says that nobody is there.
+    public var isRefusal: Bool { operation == .connect && code == ECONNREFUSED }
+
     public init(_ operation: Operation, _ address: SocketAddress?, code: CInt) {
         self.operation = operation
         self.address = address

@@ -100,8 +100,8 @@ public struct AddressRace: Sendable {
     }
 
     /// An attempt failed: the next one may start at once.
-    public mutating func failed(_ address: Multiaddr, reason: String, now: Instant) {
-        failures.append(.init(address: address, reason: reason))
+    public mutating func failed(_ address: Multiaddr, reason: String, isRefusal: Bool = false, now: Instant) {
+        failures.append(.init(address: address, reason: reason, isRefusal: isRefusal))
         if address.isCircuit {
             runningRelayed.removeAll { $0 == address }
             nextRelayedStart = now

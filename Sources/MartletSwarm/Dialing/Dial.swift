@@ -64,8 +64,8 @@ struct Dial {
 
     mutating func nextAttempt(now: Instant) -> Multiaddr? { race.nextAttempt(now: now) }
 
-    mutating func failed(_ address: Multiaddr, reason: String, now: Instant) {
-        race.failed(address, reason: reason, now: now)
+    mutating func failed(_ address: Multiaddr, reason: String, isRefusal: Bool = false, now: Instant) {
+        race.failed(address, reason: reason, isRefusal: isRefusal, now: now)
     }
 
     mutating func resolvingInsteadOfRunning(_ address: Multiaddr) { race.resolvingInsteadOfRunning(address) }

@@ -18,10 +18,13 @@ public enum DialError: Error, Hashable, Sendable, CustomStringConvertible {
     public struct Failure: Hashable, Sendable {
         public let address: Multiaddr
         public let reason: String
+        /// The machine at the address answered that nobody is there, so that trying again soon is in vain.
+        public let isRefusal: Bool
 
-        public init(address: Multiaddr, reason: String) {
+        public init(address: Multiaddr, reason: String, isRefusal: Bool = false) {
             self.address = address
             self.reason = reason
+            self.isRefusal = isRefusal
         }
     }
 

@@ -79,9 +79,12 @@ extension Swarm {
     // MARK: Input from the driver
 
     /// The transport for an attempt could not be made.
-    public func dialFailed(_ id: ConnectionID, reason: String, now: Instant) {
+    ///
+    /// - Parameter isRefusal: the machine at the address says that nobody is there.
+    public func dialFailed(_ id: ConnectionID, reason: String, isRefusal: Bool = false, now: Instant) {
         guard let connection = connections.removeValue(forKey: id), let dial = connection.dial else { return }
-        attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, now: now)
+        let isRefusal = isRefusal && connection.closing == nil
+        attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, isRefusal: isRefusal, now: now)
     }
 
     /// The names in an address were looked up, or could not be.
@@ -150,10 +153,12 @@ extension Swarm {
         }
     }
 
-    func attemptFailed(_ id: DialID, _ address: Multiaddr, _ reason: String, now: Instant) {
+    func attemptFailed(
+        _ id: DialID, _ address: Multiaddr, _ reason: String, isRefusal: Bool = false, now: Instant
+    ) {
         guard dials[id] != nil else { return }
         dials[id]?.attempts.removeAll { $0.address == address }
-        dials[id]?.failed(address, reason: reason, now: now)
+        dials[id]?.failed(address, reason: reason, isRefusal: isRefusal, now: now)
         advance(id, now: now)
     }
 
