@@ -114,6 +114,36 @@ import Testing
         #expect(outputs(&plan) == [.failed(.noPeersLeft([.unreachable("gone"), .unreachable("gone")]))])
     }
 
+    @Test func aPeerThatMovesIsAskedForNothingTwice() {
+        var plan = plan(leaves: 100)
+        let peer = plan.addPeer()
+        plan.peerReady(peer, now: start)
+        #expect(asked(outputs(&plan), peer) == Array(0..<8))
+        plan.peerMoves(peer, now: start)
+        for leaf in 0..<7 { deliver(&plan, leaf, peer, start) }
+        #expect(outputs(&plan) == [])
+        deliver(&plan, 7, peer, start)
+        #expect(outputs(&plan) == [.drop(peer, .moved)])
+        plan.peerLost(peer, .moved, now: start)
+        plan.peerReady(peer, now: start)
+        #expect(asked(outputs(&plan), peer) == Array(8..<16))
+    }
+
+    @Test func aMoveDoesNotWaitForASlowConnection() {
+        var plan = plan(leaves: 100)
+        let peer = plan.addPeer()
+        plan.peerReady(peer, now: start)
+        deliver(&plan, 0, peer, start)
+        _ = outputs(&plan)
+        plan.peerMoves(peer, now: start)
+        plan.tick(now: start + .seconds(1))
+        #expect(outputs(&plan) == [])
+        plan.tick(now: start + .milliseconds(1001))
+        #expect(outputs(&plan) == [.drop(peer, .moved)])
+        plan.peerReady(peer, now: start + .seconds(2))
+        #expect(asked(outputs(&plan), peer) == Array(1..<9))
+    }
+
     @Test func theLastLeavesOfASlowPeerAreAskedForTwiceAndTheLoserIsTold() {
         var plan = plan(leaves: 9) { $0.initialWindowByteCount = 2 << 20 }
         let slow = plan.addPeer()

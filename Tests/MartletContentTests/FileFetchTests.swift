@@ -40,6 +40,7 @@ final class EventLog: Sendable {
     func options(_ change: (inout FetchOptions) -> Void = { _ in }) -> FetchOptions {
         var options = FetchOptions()
         options.retryPause = .milliseconds(1)
+        options.resumeWindow = .zero
         options.progressInterval = .milliseconds(5)
         options.plan.initialWindowByteCount = 8_000
         options.plan.maximumWindowByteCount = 16_000
@@ -160,6 +161,43 @@ final class EventLog: Sendable {
         _ = try await fetch(file.root, [flaky.source("flaky")])
         #expect(directory.read("copy") == content(50_000))
         #expect(flaky.connectionCount > 2)
+    }
+
+    @Test func aFetchThatKeepsMovingArrivesWhole() async throws {
+        let node = try SharingNode()
+        let shared = try await node.share(content(300_000))
+        let (moves, move) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let connections = Counter()
+        // Every stream turns out not to be on the best connection.
+        let source = FetchSource(name: "node", moves: moves) {
+            connections.value += 1
+            move.yield()
+            return node.connect()
+        }
+        let log = EventLog()
+        let result = try await fetch(shared.root, [source], log: log) { $0.maximumAttempts = 1 }
+        #expect(directory.read("copy") == content(300_000))
+        #expect(result.peers.map(\.byteCount) == [300_000])
+        #expect(connections.value > 2)
+        #expect(log.dropped == [])
+    }
+
+    @Test func aPeerThatWasOfUseIsAwaitedForAWhile() async throws {
+        let file = TestFile(content: content(50_000), layout: SharingNode.layout)
+        let flaky = ScriptedServer(file, .disconnectAfter(bytes: 20_000))
+        let streams = flaky.source("flaky")
+        let attempts = Counter()
+        struct Refused: Error {}
+        let source = FetchSource(name: "flaky") {
+            // Of four attempts three fail, which is more than is allowed in a row.
+            guard attempts.next() % 4 == 0 else { throw Refused() }
+            return try await streams.openStream()
+        }
+        _ = try await fetch(file.root, [source]) {
+            $0.maximumAttempts = 2
+            $0.resumeWindow = .seconds(600)
+        }
+        #expect(directory.read("copy") == content(50_000))
     }
 
     @Test func unreachablePeersAreGivenUp() async throws {

@@ -76,7 +76,7 @@ extension Node {
                         logger.warning("a peer sent a corrupt leaf", metadata: ["peer": "\(peer)", "leaf": "\(leaf)"])
                     case .dropped(let peer, let reason):
                         logger.info("a source is not used", metadata: ["peer": "\(peer)", "reason": "\(reason)"])
-                    case .planned, .connected, .verified: break
+                    case .planned, .connected, .moved, .verified: break
                     }
                 }
             }
@@ -135,12 +135,10 @@ extension Node {
     }
 
     private func source(_ peer: PeerID, at addresses: [Multiaddr]) -> Source {
-        Source(
+        let path = FetchPath(node: self, peer: peer, addresses: addresses)
+        return Source(
             peer: peer,
-            source: FetchSource(name: "\(peer)") {
-                try await self.connect(to: peer, at: addresses)
-                return try await self.openStream(to: peer, protocol: Self.blocksProtocol)
-            })
+            source: FetchSource(name: "\(peer)", moves: path.moves) { try await path.openStream() })
     }
 
     // MARK: Serving

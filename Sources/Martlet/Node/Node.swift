@@ -246,7 +246,13 @@ public final class Node: Sendable {
     ///
     /// - Throws: `MartletError`: `.protocolNotSupported` when the peer does not serve `protocolID`.
     public func openStream(to peer: PeerID, protocol protocolID: String) async throws -> MeshStream {
-        let connection = try await connectionDriver(for: peer)
+        try await openStream(on: try await connectionDriver(for: peer), to: peer, protocol: protocolID)
+    }
+
+    /// Opens a stream on a connection to `peer`.
+    func openStream(on connection: ConnectionDriver, to peer: PeerID, protocol protocolID: String) async throws
+        -> MeshStream
+    {
         let bridge = StreamBridge(loop: connection.loop)
         driver.counters.streamsOpened.increment()
         do {

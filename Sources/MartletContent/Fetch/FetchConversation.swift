@@ -15,6 +15,7 @@ struct FetchConversation: Sendable {
 
     func run() async {
         var failures = 0
+        var lastBrought: Instant?
         while !coordinator.isOver, !Task.isCancelled {
             var reason: FetchPlan.DropReason
             var brought = false
@@ -26,13 +27,18 @@ struct FetchConversation: Sendable {
                 reason = .disconnected(String(describing: error))
             }
             guard !coordinator.isOver else { return }
-            failures = brought ? 1 : failures + 1
-            if failures >= options.maximumAttempts, case .disconnected(let why) = reason { reason = .unreachable(why) }
+            let now = Instant.systemNow()
+            if brought { lastBrought = now }
+            failures = reason == .moved ? 0 : brought ? 1 : failures + 1
+            let mayComeBack = lastBrought.map { now - $0 < options.resumeWindow } ?? false
+            if failures >= options.maximumAttempts, !mayComeBack, case .disconnected(let why) = reason {
+                reason = .unreachable(why)
+            }
             coordinator.lost(member, reason)
             if reason.isFinal { return }
-            let pause = options.retryPause * (1 << min(failures - 1, 6))
-            // Ended early by the end of the fetch, which wakes the member.
-            try? await Task.sleep(for: pause)
+            // A peer that was of use is asked again at once. The pause ends early with the fetch, which cancels this task.
+            if brought || reason == .moved { continue }
+            try? await Task.sleep(for: options.retryPause * (1 << min(failures - 1, 3)))
         }
     }
 

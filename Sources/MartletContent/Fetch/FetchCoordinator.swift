@@ -204,13 +204,20 @@ final class FetchCoordinator: Sendable {
         return result
     }
 
+    /// There is a better connection to a peer than that of its stream.
+    func moved(_ member: Member) {
+        let hasPlan: Void? = withPlan { plan, now in plan.peerMoves(member.slot, now: now) }
+        // While the graph is being fetched nothing is worth waiting for.
+        if hasPlan == nil { member.reset(.moved) }
+    }
+
     /// The peer is gone, before or after there is a plan.
     func lost(_ member: Member, _ reason: FetchPlan.DropReason) {
         guard !isOver else { return }
         if case .corruptLeaf(let leaf) = reason {
             events(.corruptLeaf(peer: member.source.name, leaf: leaf))
         }
-        events(.dropped(peer: member.source.name, reason))
+        events(reason == .moved ? .moved(peer: member.source.name) : .dropped(peer: member.source.name, reason))
         let members = self.members
         let allGone: ContentError? = state.withLock { state in
             guard state.plan == nil, reason.isFinal else { return nil }
@@ -244,6 +251,7 @@ extension FetchPlan.DropReason: CustomStringConvertible {
         case .unavailable(let status): "does not have it (\(status))"
         case .disconnected(let why): "the stream ended (\(why))"
         case .unreachable(let why): "not reachable (\(why))"
+        case .moved: "goes on over another connection"
         }
     }
 }

@@ -5,6 +5,9 @@ extension FetchPlan {
     /// Asks every peer with room in its window for more, in turns, so that nobody gets all.
     mutating func assign(_ now: Instant) {
         guard !isOver else { return }
+        for index in peers.indices where peers[index].movingSince != nil && peers[index].outstanding.isEmpty {
+            drop(Peer(index: index), .moved)
+        }
         var isAsking = true
         while isAsking {
             isAsking = false
@@ -15,7 +18,7 @@ extension FetchPlan {
     }
 
     private func canAsk(_ index: Int, _ now: Instant) -> Bool {
-        peers[index].isReady && peers[index].pausedUntil <= now
+        peers[index].isReady && peers[index].pausedUntil <= now && peers[index].movingSince == nil
     }
 
     /// How many bytes the peer may have outstanding.
@@ -160,6 +163,7 @@ extension FetchPlan {
         peers[peer.index].outstanding = []
         peers[peer.index].outstandingByteCount = 0
         peers[peer.index].speed = nil
+        peers[peer.index].movingSince = nil
         peers[peer.index].phase = reason.isFinal ? .gone(reason) : .away(reason)
     }
 

@@ -18,6 +18,8 @@ extension FetchPlan {
         public var stallTimeout = Duration.seconds(5)
         /// The same for the only peer.
         public var lostTimeout = Duration.seconds(30)
+        /// What a peer was asked for over a connection that is left for a better one is awaited for so long.
+        public var moveTimeout = Duration.seconds(1)
         /// How long a peer that is too busy is left alone.
         public var busyPause = Duration.milliseconds(500)
         /// A peer that lacks more leaves than this is dropped.
@@ -86,6 +88,8 @@ extension FetchPlan {
         var lacking: Set<Int> = []
         var pausedUntil = Instant(nanoseconds: .min)
         var lastProgress = Instant(nanoseconds: .min)
+        /// When a better connection was there; nil while this one is the best.
+        var movingSince: Instant?
         /// What it sends is not being read.
         var isHeldUp = false
         var verifiedByteCount: UInt64 = 0

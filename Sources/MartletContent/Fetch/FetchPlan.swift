@@ -40,12 +40,14 @@ public struct FetchPlan: Sendable {
         case disconnected(String)
         /// It could not be reached, as often as was tried.
         case unreachable(String)
+        /// It is to go on over a better connection.
+        case moved
 
         /// Whether the peer may be connected to again in this fetch.
         public var isFinal: Bool {
             switch self {
             case .corruptLeaf, .misbehaved, .unavailable, .unreachable: true
-            case .stalled, .disconnected: false
+            case .stalled, .disconnected, .moved: false
             }
         }
     }
@@ -125,7 +127,16 @@ public struct FetchPlan: Sendable {
         guard !isOver, case .away = peers[peer.index].phase else { return }
         peers[peer.index].phase = .ready
         peers[peer.index].isHeldUp = false
+        peers[peer.index].movingSince = nil
         peers[peer.index].lastProgress = now
+        assign(now)
+    }
+
+    /// There is a better connection to the peer. It is asked for nothing more over this one, and dropped with `.moved`
+    /// once it has sent what it was asked for, or when that takes longer than `moveTimeout`.
+    public mutating func peerMoves(_ peer: Peer, now: Instant) {
+        guard !isOver, peers[peer.index].isReady, peers[peer.index].movingSince == nil else { return }
+        peers[peer.index].movingSince = now
         assign(now)
     }
 
@@ -219,6 +230,9 @@ public struct FetchPlan: Sendable {
     public mutating func tick(now: Instant) {
         guard !isOver else { return }
         for index in peers.indices {
+            if let since = peers[index].movingSince, now - since > configuration.moveTimeout {
+                drop(Peer(index: index), .moved)
+            }
             guard peers[index].isReady, !peers[index].isHeldUp, !peers[index].outstanding.isEmpty else { continue }
             let silence = now - peers[index].lastProgress
             let canBeReplaced = peers.indices.contains { $0 != index && peers[$0].isReady }

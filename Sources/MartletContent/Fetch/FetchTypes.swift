@@ -5,9 +5,14 @@ public struct FetchSource: Sendable {
     public let name: String
     /// Opens a new stream. Must end soon when its task is cancelled.
     public let openStream: @Sendable () async throws -> any ByteStream
+    /// Tells when `openStream` would open a stream on a better connection than that of the last one.
+    let moves: AsyncStream<Void>?
 
-    public init(name: String, openStream: @escaping @Sendable () async throws -> any ByteStream) {
+    public init(
+        name: String, moves: AsyncStream<Void>? = nil, openStream: @escaping @Sendable () async throws -> any ByteStream
+    ) {
         self.name = name
+        self.moves = moves
         self.openStream = openStream
     }
 }
@@ -26,7 +31,9 @@ public struct FetchOptions: Sendable {
     public var workByteCount = 32 << 20
     /// Connections to one peer that may fail in a row before it is given up.
     public var maximumAttempts = 5
-    /// The pause after the first failed connection; it doubles.
+    /// A peer that has brought something is not given up before nothing has come for this long.
+    public var resumeWindow = Duration.seconds(30)
+    /// The pause after a connection that failed; it doubles, up to eight times this.
     public var retryPause = Duration.milliseconds(250)
     /// How often `progress` is told.
     public var progressInterval = Duration.milliseconds(250)
@@ -42,6 +49,8 @@ public enum FetchEvent: Sendable {
     case progress(FetchProgress)
     /// The peer sent a leaf with other content than its hash says, and is not used again in this fetch.
     case corruptLeaf(peer: String, leaf: Int)
+    /// The peer goes on over a better connection.
+    case moved(peer: String)
     /// The peer is not used for now, or, when the reason is final, not again.
     case dropped(peer: String, FetchPlan.DropReason)
     /// All leaves are verified; the file is being synced and renamed.

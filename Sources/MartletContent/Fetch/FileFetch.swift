@@ -37,6 +37,8 @@ public enum FileFetch {
                         member: member, coordinator: coordinator, destination: destination, executor: executor,
                         work: work)
                     group.addTask { await conversation.run() }
+                    guard let moves = member.source.moves else { continue }
+                    group.addTask { for await _ in moves { coordinator.moved(member) } }
                 }
                 group.addTask { await tick(coordinator) }
                 group.addTask {
