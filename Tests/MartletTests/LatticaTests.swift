@@ -308,6 +308,26 @@ private final class Signal: Sendable {
     await nodes.stop()
 }
 
+@Test func aUnaryHandlerWhoseCallerGivesUpIsCancelled() async throws {
+    let nodes = try await LatticaPair()
+    let began = Signal()
+    let ended = Signal()
+    nodes.server.serve("Slow") { service in
+        service.unary("never") { request, _ in
+            began.fire()
+            defer { ended.fire() }
+            try await Task.sleep(for: .seconds(600))
+            return request
+        }
+    }
+    let call = Task { try await nodes.client.call(nodes.peer, "Slow.never") }
+    await began.wait()
+    call.cancel()
+    await #expect(throws: CancellationError.self) { try await call.value }
+    await ended.wait()
+    await nodes.stop()
+}
+
 @Test func whoWaitsForAStreamCanGiveUpAndWasNotSent() async throws {
     let nodes = try await LatticaPair { $0.limits.outboundStreams = 1 }
     let began = Signal()

@@ -50,9 +50,27 @@ struct LatticaUnarySession {
         }
         let context = RPCContext(peer: stream.peer, method: path, deadline: .systemNow() + limits.timeout)
         try await method.authorization.require(context)
-        let result = try await withLatticaTimeout(limits.timeout) { try await method.runOnce(argument, context) }
+        let result = try await withLatticaTimeout(limits.timeout) { [stream] in
+            try await Self.whileCalled(on: stream) { try await method.runOnce(argument, context) }
+        }
         try result.checkSize(limits)
         return result
+    }
+
+    /// Runs a handler, and cancels it when its caller has reset the stream or is gone.
+    private static func whileCalled(
+        on stream: MeshStream, _ body: @escaping @Sendable () async throws -> RPCMessage
+    ) async throws -> RPCMessage {
+        try await withThrowingTaskGroup(of: RPCMessage?.self) { group in
+            group.addTask { try await body() }
+            group.addTask {
+                await stream.waitUntilClosed()
+                return nil
+            }
+            defer { group.cancelAll() }
+            guard let first = try await group.next(), let result = first else { throw CancellationError() }
+            return result
+        }
     }
 
     private struct SendingFailed: Error {

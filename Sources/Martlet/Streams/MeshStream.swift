@@ -97,6 +97,19 @@ public final class MeshStream: ByteStream {
         bridge.finish()
     }
 
+    /// Returns when both directions have ended: after everything, or early by a reset or the loss of the connection. Also
+    /// when the task is cancelled.
+    func waitUntilClosed() async {
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                bridge.waitUntilClosed(continuation)
+                if Task.isCancelled { bridge.cancelWaitUntilClosed() }
+            }
+        } onCancel: {
+            bridge.cancelWaitUntilClosed()
+        }
+    }
+
     /// Ends both directions at once; the peer sees a reset.
     public func reset() {
         bridge.reset()

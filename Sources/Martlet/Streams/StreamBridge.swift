@@ -33,6 +33,8 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
 
         var opened: UnsafeContinuation<Void, any Error>?
         var isOpen = false
+        /// Who waits for the end of both directions.
+        var closing: UnsafeContinuation<Void, Never>?
     }
 
     private let loop: EventLoop
@@ -167,6 +169,21 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
         if let outcome { opened.resume(with: outcome) }
     }
 
+    /// Resumes when both directions have ended, in whatever way.
+    func waitUntilClosed(_ closing: UnsafeContinuation<Void, Never>) {
+        let isClosed = state.withLock { state in
+            precondition(state.closing == nil, "two tasks wait for the end of one stream")
+            if state.closed == nil { state.closing = closing }
+            return state.closed != nil
+        }
+        if isClosed { closing.resume() }
+    }
+
+    func cancelWaitUntilClosed() {
+        let closing = state.withLock { $0.closing.take() }
+        closing?.resume()
+    }
+
     // MARK: The loop
 
     /// Carries to the stream what tasks left since the last time.
@@ -246,14 +263,15 @@ final class StreamBridge: LoopWork, StreamHandler, @unchecked Sendable {
 
     func streamClosed(_ stream: PeerStream, reason: StreamCloseReason) {
         self.stream = nil
-        let (reader, writer, opened, ended) = state.withLock { state in
+        let (reader, writer, opened, ended, closing) = state.withLock { state in
             state.closed = reason
             state.outbound = []
             // What came before the peer's end is whole, whatever the peer does after it: some reset a stream they are done with.
             if reason != .finished, !state.isRemoteFinished { state.inbound = [] }
             let ended = state.isRemoteFinished || reason == .finished
-            return (state.reader.take(), state.writer.take(), state.opened.take(), ended)
+            return (state.reader.take(), state.writer.take(), state.opened.take(), ended, state.closing.take())
         }
+        closing?.resume()
         if ended { reader?.resume(returning: nil) } else { reader?.resume(throwing: reason) }
         writer?.resume(throwing: reason)
         opened?.resume(throwing: reason)
