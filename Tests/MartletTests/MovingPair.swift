@@ -19,6 +19,12 @@ struct MovingPair {
     private var smaller: Node { nodes.a.peerID < nodes.b.peerID ? nodes.a : nodes.b }
     private var larger: Node { nodes.a.peerID < nodes.b.peerID ? nodes.b : nodes.a }
 
+    init(caller: Node, server: Node) {
+        nodes = NodePair(a: caller, b: server)
+        self.caller = caller
+        self.server = server
+    }
+
     init(callerIsSmaller: Bool, _ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) async throws {
         let both = [try Multiaddr("/ip4/127.0.0.1/tcp/0"), try Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")]
         nodes = try await NodePair { configuration in
@@ -63,6 +69,7 @@ struct MovingPair {
 final class Tally: Sendable {
     private struct State {
         var count = 0
+        var isOver = false
         var waiting: [(Int, CheckedContinuation<Void, Never>)] = []
     }
 
@@ -80,11 +87,21 @@ final class Tally: Sendable {
         for continuation in reached { continuation.resume() }
     }
 
+    /// Nothing more will be counted: nobody waits from now on.
+    func end() {
+        let waiting = state.withLock { state in
+            state.isOver = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for (_, continuation) in waiting { continuation.resume() }
+    }
+
     /// Waits until `more` have been counted from now on.
     func wait(for more: Int) async {
         await withCheckedContinuation { continuation in
             let isReached = state.withLock { state in
-                guard more > 0 else { return true }
+                guard more > 0, !state.isOver else { return true }
                 state.waiting.append((state.count + more, continuation))
                 return false
             }

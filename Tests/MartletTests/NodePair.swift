@@ -7,6 +7,11 @@ struct NodePair {
     let a: Node
     let b: Node
 
+    init(a: Node, b: Node) {
+        self.a = a
+        self.b = b
+    }
+
     init(_ configure: @escaping (inout NodeConfiguration) -> Void = { _ in }) async throws {
         b = try await Self.node(configure)
         a = try await Self.node(configure)

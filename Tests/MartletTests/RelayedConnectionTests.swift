@@ -48,13 +48,6 @@ private struct RelayedPair {
     }
 }
 
-extension NodePair {
-    fileprivate init(a: Node, b: Node) {
-        self.a = a
-        self.b = b
-    }
-}
-
 @Suite struct RelayedConnectionTests {
     @Test(arguments: ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"])
     func aNodeBehindARelayIsReached(_ place: String) async throws {
