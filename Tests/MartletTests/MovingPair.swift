@@ -69,7 +69,6 @@ struct MovingPair {
 final class Tally: Sendable {
     private struct State {
         var count = 0
-        var isOver = false
         var waiting: [(Int, CheckedContinuation<Void, Never>)] = []
     }
 
@@ -87,21 +86,11 @@ final class Tally: Sendable {
         for continuation in reached { continuation.resume() }
     }
 
-    /// Nothing more will be counted: nobody waits from now on.
-    func end() {
-        let waiting = state.withLock { state in
-            state.isOver = true
-            defer { state.waiting = [] }
-            return state.waiting
-        }
-        for (_, continuation) in waiting { continuation.resume() }
-    }
-
     /// Waits until `more` have been counted from now on.
     func wait(for more: Int) async {
         await withCheckedContinuation { continuation in
             let isReached = state.withLock { state in
-                guard more > 0, !state.isOver else { return true }
+                guard more > 0 else { return true }
                 state.waiting.append((state.count + more, continuation))
                 return false
             }
