@@ -150,8 +150,8 @@ final class PunchService {
                 else { return RefusedStream() }
                 let id = connection.id
                 return PunchStream(method, loop: owner.loop, home: home) { stream in
-                    // In a later turn, even from the home loop: the connection may not have been reported yet.
-                    home.execute { driver.punches?.accepted(stream, peer, id) }
+                    // In a later turn of the connection's loop: it reports that it is established at the end of this one.
+                    owner.loop.execute { home.execute { driver.punches?.accepted(stream, peer, id) } }
                 }
             })
     }
