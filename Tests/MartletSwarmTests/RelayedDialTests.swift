@@ -28,6 +28,19 @@ extension [SwarmOrder] {
 }
 
 @Suite struct RelayedDialTests {
+    /// A dial whose direct address hangs, so that the relay is tried, too: both attempts are under way.
+    private func race(
+        in harness: inout SwarmHarness
+    ) throws -> (request: RequestID, direct: ConnectionID, relayed: ConnectionID) {
+        let request = harness.connect(
+            to: target.peerID, at: [try Multiaddr(hidden), try circuit("/ip4/192.0.2.1/tcp/1")])
+        let direct = try #require(harness.orders().dials.first)
+        harness.now = harness.now + .milliseconds(250)
+        harness.swarm.handleTimeout(now: harness.now)
+        let relayed = try #require(harness.orders().relayedDials.first)
+        return (request, direct.id, relayed.id)
+    }
+
     @Test func addressesOfOneRelayAreOneAttempt() throws {
         var harness = SwarmHarness()
         _ = harness.connect(
@@ -40,50 +53,37 @@ extension [SwarmOrder] {
 
     @Test func theRelayWinsWhileTheDirectAddressHangsAndTheDirectOneStillCounts() throws {
         var harness = SwarmHarness()
-        let request = harness.connect(
-            to: target.peerID, at: [try Multiaddr(hidden), try circuit("/ip4/192.0.2.1/tcp/1")])
-        let direct = try #require(harness.orders().dials.first)
-        harness.now = harness.now + .milliseconds(250)
-        harness.swarm.handleTimeout(now: harness.now)
-        let relayed = try #require(harness.orders().relayedDials.first)
-        harness.establish(relayed.id, as: target)
+        let (request, direct, relayed) = try race(in: &harness)
+        harness.establish(relayed, as: target)
         var orders = harness.orders()
-        #expect(try orders.completions[request]?.get().connection == relayed.id)
+        #expect(try orders.completions[request]?.get().connection == relayed)
         #expect(orders.closed.isEmpty)
-        #expect(harness.swarm.path(of: relayed.id) == .relayed)
+        #expect(harness.swarm.path(of: relayed) == .relayed)
         // The direct one comes late, and is the one to use from then on.
-        harness.establish(direct.id, as: target)
+        harness.establish(direct, as: target)
         orders = harness.orders()
-        #expect(orders.pathChanges.map(\.connection) == [direct.id])
-        #expect(orders.retired == [relayed.id])
-        #expect(harness.swarm.connection(to: target.peerID) == direct.id)
+        #expect(orders.pathChanges.map(\.connection) == [direct])
+        #expect(orders.retired == [relayed])
+        #expect(harness.swarm.connection(to: target.peerID) == direct)
         #expect(harness.swarm.deadline == nil)
     }
 
     @Test func aRelayedConnectionBesideADirectOneChangesNothing() throws {
         var harness = SwarmHarness()
-        _ = harness.connect(to: target.peerID, at: [try Multiaddr(hidden), try circuit("/ip4/192.0.2.1/tcp/1")])
-        let direct = try #require(harness.orders().dials.first)
-        harness.now = harness.now + .milliseconds(250)
-        harness.swarm.handleTimeout(now: harness.now)
-        let relayed = try #require(harness.orders().relayedDials.first)
-        harness.establish(direct.id, as: target)
-        #expect(harness.orders().closed == [relayed.id])
+        let (_, direct, relayed) = try race(in: &harness)
+        harness.establish(direct, as: target)
+        #expect(harness.orders().closed == [relayed])
     }
 
     @Test func whatTheDirectAddressDoesLaterIsNobodysFailure() throws {
         var harness = SwarmHarness()
-        _ = harness.connect(to: target.peerID, at: [try Multiaddr(hidden), try circuit("/ip4/192.0.2.1/tcp/1")])
-        let direct = try #require(harness.orders().dials.first)
-        harness.now = harness.now + .milliseconds(250)
-        harness.swarm.handleTimeout(now: harness.now)
-        let relayed = try #require(harness.orders().relayedDials.first)
-        harness.establish(relayed.id, as: target)
+        let (_, direct, relayed) = try race(in: &harness)
+        harness.establish(relayed, as: target)
         _ = harness.orders()
         harness.now = harness.now + .seconds(10)
         harness.swarm.handleTimeout(now: harness.now)
-        #expect(harness.orders().closed == [direct.id])
-        harness.swarm.dialFailed(direct.id, reason: "no answer", now: harness.now)
+        #expect(harness.orders().closed == [direct])
+        harness.swarm.dialFailed(direct, reason: "no answer", now: harness.now)
         #expect(harness.orders().completions.isEmpty)
         #expect(harness.swarm.deadline == nil)
     }

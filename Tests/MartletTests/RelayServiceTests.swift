@@ -30,9 +30,9 @@ private struct RelayTrio {
     }
 
     /// Has the target accept circuits and hand them to `body`.
-    func serve(_ body: @escaping @Sendable (Talk) async throws -> Void) {
+    func serve(_ body: @escaping @Sendable (MessageStream) async throws -> Void) {
         target.handle(Circuit.stopProtocolID) { stream in
-            var talk = Talk(stream)
+            var talk = MessageStream(stream)
             guard case .connect = try StopMessage(try await talk.message()) else { return }
             try await talk.send(StopMessage.status(.ok).encoded)
             try await body(talk)
@@ -53,18 +53,18 @@ private struct RelayTrio {
     }
 
     /// Asks for a circuit to the target.
-    func circuit() async throws -> Talk {
+    func circuit() async throws -> MessageStream {
         let (answer, talk) = try await ask(source, .connect(to: target.peerID))
         guard case .status(.ok, _, _) = answer else { throw Refused(answer) }
         return talk
     }
 
-    func ask(_ node: Node, _ request: HopMessage) async throws -> (HopMessage, Talk) {
+    func ask(_ node: Node, _ request: HopMessage) async throws -> (HopMessage, MessageStream) {
         try await ask(node, request.encoded)
     }
 
-    func ask(_ node: Node, _ request: [UInt8]) async throws -> (HopMessage, Talk) {
-        var talk = Talk(try await node.openStream(to: relay.peerID, protocol: Circuit.hopProtocolID))
+    func ask(_ node: Node, _ request: [UInt8]) async throws -> (HopMessage, MessageStream) {
+        var talk = MessageStream(try await node.openStream(to: relay.peerID, protocol: Circuit.hopProtocolID))
         try await talk.send(request)
         return (try HopMessage(try await talk.message()), talk)
     }
@@ -89,31 +89,9 @@ private struct Refused: Error {
     init(_ answer: HopMessage) { self.answer = answer }
 }
 
-/// A stream that begins with messages and goes on with bytes.
-private struct Talk: Sendable {
-    let stream: MeshStream
-    private var reader = CircuitMessageReader()
-    private var rest = Bytes()
-
-    init(_ stream: MeshStream) { self.stream = stream }
-
-    func send(_ bytes: [UInt8]) async throws { try await stream.write(Bytes(bytes)) }
-
-    mutating func message() async throws -> [UInt8] {
-        while true {
-            if let message = try reader.next(from: &rest) { return message }
-            guard let bytes = try await stream.read() else { throw MartletError(.streamEnded, "no message") }
-            rest = bytes
-        }
-    }
-
-    mutating func read() async throws -> Bytes? {
-        guard rest.isEmpty else { return rest.takeFirst(rest.count) }
-        return try await stream.read()
-    }
-
+extension MessageStream {
     /// Reads to the end.
-    mutating func readAll() async throws -> [UInt8] {
+    fileprivate mutating func readAll() async throws -> [UInt8] {
         var all: [UInt8] = []
         while let bytes = try await read() { all += bytes.array }
         return all
@@ -196,7 +174,7 @@ private func pattern(_ count: Int) -> [UInt8] {
         trio.target.stopHandling(Circuit.stopProtocolID)
         #expect(try await trio.refusal(trio.source, connect) == .connectionFailed)
         trio.target.handle(Circuit.stopProtocolID) { stream in
-            var talk = Talk(stream)
+            var talk = MessageStream(stream)
             _ = try await talk.message()
             try await talk.send(StopMessage.status(.permissionDenied).encoded)
         }
@@ -349,13 +327,13 @@ private func pattern(_ count: Int) -> [UInt8] {
     @Test func bytesRightBehindTheMessagesBelongToTheCircuit() async throws {
         let trio = try await RelayTrio()
         trio.target.handle(Circuit.stopProtocolID) { stream in
-            var talk = Talk(stream)
+            var talk = MessageStream(stream)
             _ = try await talk.message()
             try await talk.send(StopMessage.status(.ok).encoded + [4, 5, 6])
             try await talk.stream.write(Bytes(try await talk.readAll()))
         }
         _ = try await trio.reserve()
-        var talk = Talk(try await trio.source.openStream(to: trio.relay.peerID, protocol: Circuit.hopProtocolID))
+        var talk = MessageStream(try await trio.source.openStream(to: trio.relay.peerID, protocol: Circuit.hopProtocolID))
         try await talk.send(HopMessage.connect(to: trio.target.peerID).encoded + [1, 2, 3])
         try await talk.stream.finish()
         guard case .status(.ok, _, _) = try HopMessage(try await talk.message()) else {
