@@ -333,7 +333,8 @@ private func pattern(_ count: Int) -> [UInt8] {
             try await talk.stream.write(Bytes(try await talk.readAll()))
         }
         _ = try await trio.reserve()
-        var talk = MessageStream(try await trio.source.openStream(to: trio.relay.peerID, protocol: Circuit.hopProtocolID))
+        var talk = MessageStream(
+            try await trio.source.openStream(to: trio.relay.peerID, protocol: Circuit.hopProtocolID))
         try await talk.send(HopMessage.connect(to: trio.target.peerID).encoded + [1, 2, 3])
         try await talk.stream.finish()
         guard case .status(.ok, _, _) = try HopMessage(try await talk.message()) else {

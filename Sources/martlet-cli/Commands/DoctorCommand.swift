@@ -57,9 +57,6 @@ struct DoctorCommand: AsyncParsableCommand {
         try reach.apply(to: &configuration, targets: [target].compactMap(\.self))
         configuration.peers = peer
         configuration.mapsPorts = true
-        guard reach.listen.isEmpty else { return }
-        configuration.listenAddresses = [
-            try Multiaddr("/ip4/0.0.0.0/tcp/0"), try Multiaddr("/ip4/0.0.0.0/udp/0/quic-v1"),
-        ]
+        if reach.listen.isEmpty { configuration.listenAddresses = try DefaultListenAddresses.at(port: 0) }
     }
 }

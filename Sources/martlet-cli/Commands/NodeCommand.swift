@@ -18,7 +18,7 @@ struct NodeCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "An address to accept connections at: /ip4|ip6/ADDRESS/tcp/PORT, /ip4|ip6/ADDRESS/udp/PORT/quic-v1 or /unix/PATH; may be given several times. (default: TCP and UDP port 4001 on every IPv4 address, or free ports when those are taken)",
+            "An address to accept connections at: /ip4|ip6/ADDRESS/tcp/PORT, /ip4|ip6/ADDRESS/udp/PORT/quic-v1 or /unix/PATH; may be given several times. (default: TCP and UDP port 4001 on every address, or free ports when those are taken)",
             valueName: "multiaddr"),
         transform: parseMultiaddr)
     var listen: [Multiaddr] = []
@@ -57,14 +57,7 @@ struct NodeCommand: AsyncParsableCommand {
         let lock = try NodeLock(directory)
         let node = try await start(directory)
         let events = Task { [json = output.json] in if json { await Self.report(node) } }
-        let control: ControlServer
-        do {
-            let operations = NodeOperations(node: node)
-            control = try ControlServer(path: directory.controlSocket) { try await operations.perform($0, report: $1) }
-        } catch {
-            await node.stop()
-            throw error
-        }
+        let control = try await ControlServer.start(for: node, in: directory)
         announceAddresses(node)
         let ready = Task {
             async let peer: Void = waitForPeer(node)
@@ -93,17 +86,13 @@ struct NodeCommand: AsyncParsableCommand {
             configuration.listenAddresses = listen
             return try await Node.start(configuration)
         }
-        configuration.listenAddresses = try Self.addresses(port: 4001)
+        configuration.listenAddresses = try DefaultListenAddresses.at(port: 4001)
         do {
             return try await Node.start(configuration)
         } catch let error as MartletError where error.code == .systemError {
-            configuration.listenAddresses = try Self.addresses(port: 0)
+            configuration.listenAddresses = try DefaultListenAddresses.at(port: 0)
             return try await Node.start(configuration)
         }
-    }
-
-    private static func addresses(port: Int) throws -> [Multiaddr] {
-        [try Multiaddr("/ip4/0.0.0.0/tcp/\(port)"), try Multiaddr("/ip4/0.0.0.0/udp/\(port)/quic-v1")]
     }
 
     // MARK: What is printed

@@ -20,7 +20,7 @@ struct RelayCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "An address to accept connections at; may be given several times. (default: TCP and QUIC at port 4001 on every IPv4 address)",
+            "An address to accept connections at; may be given several times. (default: TCP and UDP port 4001 on every address)",
             valueName: "multiaddr"),
         transform: parseMultiaddr)
     var listen: [Multiaddr] = []
@@ -54,14 +54,7 @@ struct RelayCommand: AsyncParsableCommand {
         try directory.create()
         let lock = try NodeLock(directory)
         let node = try await start(directory)
-        let control: ControlServer
-        do {
-            let operations = NodeOperations(node: node)
-            control = try ControlServer(path: directory.controlSocket) { try await operations.perform($0, report: $1) }
-        } catch {
-            await node.stop()
-            throw error
-        }
+        let control = try await ControlServer.start(for: node, in: directory)
         let reports = Task {
             for await _ in status.stream { await Self.printStatus(of: node, isJSON: isJSON) }
         }
@@ -81,9 +74,7 @@ struct RelayCommand: AsyncParsableCommand {
         configuration.peers = peer
         configuration.relay = limits.configuration
         node.apply(to: &configuration)
-        configuration.listenAddresses =
-            listen.isEmpty
-            ? [try Multiaddr("/ip4/0.0.0.0/tcp/4001"), try Multiaddr("/ip4/0.0.0.0/udp/4001/quic-v1")] : listen
+        configuration.listenAddresses = listen.isEmpty ? try DefaultListenAddresses.at(port: 4001) : listen
         return try await Node.start(configuration)
     }
 

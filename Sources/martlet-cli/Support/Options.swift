@@ -67,9 +67,7 @@ struct ReachOptions: ParsableArguments {
         let isRelayed = targets.contains { (try? Multiaddr($0).isCircuit) == true } || !relay.isEmpty
         guard listen.isEmpty, isRelayed else { return }
         // A hole is punched from a port that listens.
-        configuration.listenAddresses = [
-            try Multiaddr("/ip4/0.0.0.0/tcp/0"), try Multiaddr("/ip4/0.0.0.0/udp/0/quic-v1"),
-        ]
+        configuration.listenAddresses = try DefaultListenAddresses.at(port: 0)
     }
 }
 
