@@ -20,9 +20,11 @@ private func payload(_ framed: [UInt8]) throws -> [UInt8] {
     description.nat = NATKind(
         mapping: .addressAndPortDependent, filtering: .dependent, allocation: .sequential(step: -2))
     description.nextPort = 4711
+    description.isTCPUnsure = true
     let secret = [UInt8](repeating: 7, count: PunchKey.shareByteCount)
     let messages: [PunchMessage] = [
-        .offer(attempt: 1, secret: secret, description), .answer(attempt: 3, secret: secret, PunchDescription()),
+        .offer(attempt: 1, secret: secret, description),
+        .answer(attempt: 3, secret: secret, PunchDescription(), held: .microseconds(123_456)),
         .go(attempt: 2), .done,
     ]
     for message in messages { #expect(try PunchMessage(payload(message.encoded)) == message) }

@@ -134,7 +134,7 @@ private func say(_ messages: [PunchMessage], to machine: any PunchMachine) {
     #expect(initiator.deadline == start + roundTrip * 3 / 2)
     initiator.handleTimeout(now: start + roundTrip * 3 / 2)
     let begun = orders(of: initiator)
-    #expect(begun.first == .connectTCP(to: address, isDialer: false))
+    #expect(begun.first == .connectTCP(to: address, isClient: false))
     guard case .send(let packet, .main, address)? = begun.last else {
         Issue.record("no packet: \(begun)")
         return
@@ -202,7 +202,7 @@ private func say(_ messages: [PunchMessage], to machine: any PunchMachine) {
     let connection = ConnectionID(rawValue: 1)
     var schedule = PunchSchedule(limits: PunchLimits())
     var now = start
-    for seconds in [30, 60, 120, 240, 480, 600, 600] {
+    for seconds in [5, 15, 30, 60, 120, 240, 480, 600, 600] {
         schedule.began(peer, over: connection)
         schedule.failed(peer, now: now)
         #expect(schedule.deadline == now + .seconds(seconds))

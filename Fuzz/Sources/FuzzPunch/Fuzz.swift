@@ -40,7 +40,8 @@ private func run(_ machine: any PunchMachine, _ bytes: [UInt8], _ start: Instant
                 guard address.isPublic || address.isPrivate else { fatalError("a packet to \(address)") }
             case .openSockets(let count): machine.socketsOpened(min(count, limits.extraSockets), now: now)
             case .finished: isOver = true
-            case .signal, .closeSockets, .acceptQUIC, .connectQUIC, .connectTCP, .stopConnecting: break
+            case .learnTCP: machine.learnedTCP([TransportAddress(.v4(IPv4Address(11, 7, 0, 1)), port: 4001)], now: now)
+            case .signal, .closeSockets, .acceptQUIC, .connectQUIC, .expectTCP, .connectTCP, .stopConnecting: break
             }
         }
     }

@@ -20,6 +20,10 @@ SELECTED = [
     ("port-restricted", "symmetric", UDP),
     ("symmetric-seq", "port-restricted-random", UDP),
     ("udp-blocked", "port-restricted+tcp-in-rst", TCP),
+    ("none", "udp-blocked", BOTH),
+    ("udp-blocked", "port-restricted-random", BOTH),
+    ("port-restricted", "udp-blocked", BOTH),
+    ("none", "symmetric", TCP),
     ("symmetric+v6", "symmetric+v6", UDP),
 ]
 

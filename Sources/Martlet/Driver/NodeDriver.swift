@@ -285,6 +285,7 @@ final class NodeDriver: @unchecked Sendable {
             events.send(.identified(peer, agent: info.agentVersion, protocols: info.protocols ?? []))
         case .pathChanged(let peer, let connection, let path):
             if let connection = drivers[connection] { pathWatchers.tell(peer, connection) }
+            punches?.pathChanged(peer, to: connection)
             logger.info("path changed", metadata: ["peer": "\(peer)", "path": "\(path.rawValue)"])
             events.send(.pathChanged(peer, path))
         case .disconnected(let peer, let reason):

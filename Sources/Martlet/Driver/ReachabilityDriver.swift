@@ -318,6 +318,7 @@ final class ReachabilityDriver: @unchecked Sendable {
         node.logger.info("this machine's addresses changed")
         node.engine.announce { $0.listening = node.boundListeners.flatMap(ListenAddresses.expanded) }
         client.restart(now: node.home.now)
+        node.punches?.networkChanged()
         mapPorts()
         mapper.refresh()
         changed()

@@ -115,6 +115,7 @@ public final class DCUtRRun: PunchMachine {
         report.remoteAddresses = addresses
         targets = unique(addresses.compactMap { TransportAddress(quic: $0) })
         tcpTargets = unique(addresses.compactMap { TransportAddress(tcp: $0) })
+        if isDialer, !tcpTargets.isEmpty { orders.append(.expectTCP(from: tcpTargets)) }
     }
 
     private func unique(_ found: [TransportAddress]) -> [TransportAddress] {
@@ -139,7 +140,7 @@ public final class DCUtRRun: PunchMachine {
         report.reached(.probing)
         for target in tcpTargets {
             report.tried(target.tcpMultiaddr)
-            orders.append(.connectTCP(to: target, isDialer: isDialer))
+            orders.append(.connectTCP(to: target, isClient: isDialer))
         }
         for target in targets {
             report.tried(target.quicMultiaddr)
@@ -161,6 +162,7 @@ public final class DCUtRRun: PunchMachine {
     }
 
     public func socketsOpened(_ count: Int, now: Instant) {}
+    public func learnedTCP(_ addresses: [TransportAddress], now: Instant) {}
     public func received(_ packet: [UInt8], from address: TransportAddress, on socket: PunchSocket, now: Instant) {}
 
     public func connected(at address: Multiaddr, now: Instant) {

@@ -10,20 +10,30 @@ public struct PunchDescription: Hashable, Sendable {
     public var nat: NATKind
     /// The IPv4 port that the NAT is expected to give the next mapping, when it counts.
     public var nextPort: UInt16?
+    /// Whether the NAT may show this side's TCP port as another one to the peer than to those who saw it so far.
+    public var isTCPUnsure: Bool
 
     public init(
-        udp: [TransportAddress] = [], tcp: [TransportAddress] = [], nat: NATKind = NATKind(), nextPort: UInt16? = nil
+        udp: [TransportAddress] = [], tcp: [TransportAddress] = [], nat: NATKind = NATKind(), nextPort: UInt16? = nil,
+        isTCPUnsure: Bool = false
     ) {
         self.udp = udp
         self.tcp = tcp
         self.nat = nat
         self.nextPort = nextPort
+        self.isTCPUnsure = isTCPUnsure
     }
 
     public var isEmpty: Bool { udp.isEmpty && tcp.isEmpty }
 
     /// The public IPv4 address and port of the UDP socket, as others see them.
     public var publicIPv4: TransportAddress? { udp.first { $0.isIPv4 && $0.isPublic } }
+
+    /// Whether TCP listens, but nobody has said where it is seen on the internet.
+    var lacksPublicTCP: Bool { !tcp.isEmpty && !tcp.contains { $0.isPublic } }
+
+    /// Whether only TCP reaches it: a network without UDP.
+    var isTCPOnly: Bool { !udp.contains { $0.isPublic } && tcp.contains { $0.isPublic } }
 
     /// Whether the UDP socket's mappings differ from destination to destination, as far as that is known.
     var isSymmetric: Bool { nat.mapping.isDependent }

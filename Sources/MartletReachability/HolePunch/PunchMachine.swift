@@ -21,10 +21,15 @@ public enum PunchOrder: Hashable, Sendable {
     case acceptQUIC(on: PunchSocket)
     /// Dial over exactly this socket.
     case connectQUIC(from: PunchSocket, to: TransportAddress)
+    /// Have somebody on the internet say where the TCP listening port is seen, and answer with `learnedTCP`.
+    case learnTCP
+    /// From now on take a TCP connection that comes from one of these as the crossing of one of ours, in which this side is
+    /// the client: the peer may begin a moment earlier.
+    case expectTCP(from: [TransportAddress])
     /// Connect from the listening port, again whenever that fails, until told to stop or the punch is over.
     ///
-    /// - Parameter isDialer: the role for the protocols on top, which both sides know before they know who was first.
-    case connectTCP(to: TransportAddress, isDialer: Bool)
+    /// - Parameter isClient: the role for the protocols on top, which both sides know before they know who was first.
+    case connectTCP(to: TransportAddress, isClient: Bool)
     /// Give up what was begun in this attempt and is not connected; extra sockets stay.
     case stopConnecting
     /// The punch is over. Nothing follows.
@@ -46,6 +51,8 @@ public protocol PunchMachine: AnyObject {
     func signallingEnded(_ reason: String, now: Instant)
     /// So many extra sockets are open now, perhaps fewer than wanted.
     func socketsOpened(_ count: Int, now: Instant)
+    /// Where the TCP listening port is likely to be reached; empty when nobody could tell.
+    func learnedTCP(_ addresses: [TransportAddress], now: Instant)
     func received(_ packet: [UInt8], from: TransportAddress, on socket: PunchSocket, now: Instant)
     /// There is a connection to the peer that is not relayed.
     func connected(at address: Multiaddr, now: Instant)

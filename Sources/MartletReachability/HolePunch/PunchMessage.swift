@@ -14,7 +14,9 @@ public enum PunchMessage: Hashable, Sendable {
     /// The side that dials begins an attempt.
     case offer(attempt: Int, secret: [UInt8], PunchDescription)
     /// The other side takes part.
-    case answer(attempt: Int, secret: [UInt8], PunchDescription)
+    ///
+    /// - Parameter held: how long the answer took at that side, which is no part of the round trip.
+    case answer(attempt: Int, secret: [UInt8], PunchDescription, held: Duration = .zero)
     /// Begin now, when this arrives; the sender waits half a round trip.
     case go(attempt: Int)
     /// There is a direct connection, or there will be no more attempts.
@@ -34,7 +36,10 @@ public enum PunchMessage: Hashable, Sendable {
         let attempt = Int(decoded.attempt)
         switch decoded.kind {
         case .offer: self = .offer(attempt: attempt, secret: try Self.secret(decoded), PunchDescription(decoded))
-        case .answer: self = .answer(attempt: attempt, secret: try Self.secret(decoded), PunchDescription(decoded))
+        case .answer:
+            self = .answer(
+                attempt: attempt, secret: try Self.secret(decoded), PunchDescription(decoded),
+                held: .microseconds(decoded.held))
         case .go: self = .go(attempt: attempt)
         case .done: self = .done
         case .unused: throw .invalid(field: "punch message", reason: "names a kind that is not used")
@@ -58,11 +63,12 @@ public enum PunchMessage: Hashable, Sendable {
             message.kind = .offer
             message.attempt = UInt32(attempt)
             message.secret = protobufData(secret)
-        case .answer(let attempt, let secret, let description):
+        case .answer(let attempt, let secret, let description, let held):
             message = PunchProtobuf(description)
             message.kind = .answer
             message.attempt = UInt32(attempt)
             message.secret = protobufData(secret)
+            message.held = UInt32(clamping: held.nanoseconds / 1000)
         case .go(let attempt):
             message.kind = .go
             message.attempt = UInt32(attempt)
@@ -103,6 +109,7 @@ extension PunchDescription {
             }
         if message.hasUnfiltered { nat.filtering = message.unfiltered ? .endpointIndependent : .dependent }
         if message.hasNextPort { nextPort = UInt16(exactly: message.nextPort) }
+        isTCPUnsure = message.tcpUnsure
     }
 }
 
@@ -135,5 +142,6 @@ extension PunchProtobuf {
         case .addressDependent, .addressAndPortDependent, .dependent: unfiltered = false
         }
         if let port = description.nextPort { nextPort = UInt32(port) }
+        if description.isTCPUnsure { tcpUnsure = true }
     }
 }

@@ -29,6 +29,8 @@ struct PunchPlan: Hashable, Sendable {
     var targets: [TransportAddress]
     /// Where TCP connects to.
     var tcpTargets: [TransportAddress]
+    /// Whether this side is the client of a TCP connection.
+    var isTCPClient: Bool
     var tactic: Tactic
     /// After that the attempt has failed.
     var duration: Duration
@@ -54,18 +56,29 @@ struct PunchPlan: Hashable, Sendable {
     ) -> PunchPlan {
         let targets = local.targets(of: remote, \.udp, limits: limits)
         let tcpTargets = local.targets(of: remote, \.tcp, limits: limits)
+        let isTCPClient = isTCPClient(isDialer: isDialer, local: local, remote: remote)
         let tactic = tactic(isDialer, local, remote, attempt, limits)
         switch tactic {
         case .plain:
-            return PunchPlan(targets: targets, tcpTargets: tcpTargets, tactic: tactic, duration: plainDuration)
+            return PunchPlan(
+                targets: targets, tcpTargets: tcpTargets, isTCPClient: isTCPClient, tactic: tactic,
+                duration: plainDuration)
         case .spread, .guess:
-            return PunchPlan(targets: targets, tcpTargets: tcpTargets, tactic: tactic, duration: guessDuration)
+            return PunchPlan(
+                targets: targets, tcpTargets: tcpTargets, isTCPClient: isTCPClient, tactic: tactic,
+                duration: guessDuration)
         case .lockstep:
             // Every other packet to the internet would take a port and bring the two out of step.
             return PunchPlan(
-                targets: targets.filter { !$0.isIPv4 || !$0.isPublic }, tcpTargets: [], tactic: tactic,
-                duration: plainDuration)
+                targets: targets.filter { !$0.isIPv4 || !$0.isPublic }, tcpTargets: [], isTCPClient: isTCPClient,
+                tactic: tactic, duration: plainDuration)
         }
+    }
+
+    /// Whether this side is the client of a TCP connection to the peer. A side that may come from another port than it named
+    /// is, for the other takes it for a stranger; otherwise it is the side that dials.
+    static func isTCPClient(isDialer: Bool, local: PunchDescription, remote: PunchDescription) -> Bool {
+        local.isTCPUnsure == remote.isTCPUnsure ? isDialer : local.isTCPUnsure
     }
 
     private static func tactic(

@@ -9,6 +9,8 @@ public import MartletCore
 public final class PunchRun: PunchMachine {
     enum Phase {
         case idle
+        /// Somebody is asked where this side's TCP port is seen.
+        case learningTCP(until: Instant)
         /// Extra sockets find out which ports the NAT gives now; then an offer or answer is sent.
         case sampling(PortSampler)
         case awaitingAnswer(since: Instant)
@@ -29,6 +31,11 @@ public final class PunchRun: PunchMachine {
     private let servers: [TransportAddress]
     var phase = Phase.idle
     private var attempt = 0
+    /// When the offer came that is to be answered.
+    private var offeredAt: Instant
+    private var hasLearnedTCP = false
+    /// How long others may take to say where the TCP port is seen: a handshake over a long path.
+    private static let learningTime = Duration.milliseconds(1500)
     private var ownShare: [UInt8] = []
     private var otherShare: [UInt8] = []
     var key: PunchKey?
@@ -50,6 +57,7 @@ public final class PunchRun: PunchMachine {
         self.servers = Array(servers.filter(\.isIPv4).prefix(2))
         self.limits = limits
         self.random = random
+        offeredAt = now
         report = PunchReport(method: .martlet, isDialer: isDialer, startedAt: now)
         report.localAddresses = local.udp.map(\.quicMultiaddr) + local.tcp.map(\.tcpMultiaddr)
         report.localNAT = local.nat
@@ -75,6 +83,26 @@ public final class PunchRun: PunchMachine {
             extraSockets = 0
             order(.closeSockets)
         }
+        if isTCPWanted {
+            hasLearnedTCP = true
+            phase = .learningTCP(until: now + Self.learningTime)
+            return order(.learnTCP)
+        }
+        sample(now: now)
+    }
+
+    /// Whether TCP is the way to the peer, and this side's port of it not known.
+    private var isTCPWanted: Bool { !hasLearnedTCP && local.lacksPublicTCP && remote?.isTCPOnly == true }
+
+    public func learnedTCP(_ addresses: [TransportAddress], now: Instant) {
+        guard case .learningTCP = phase else { return }
+        for address in addresses.reversed() where !local.tcp.contains(address) { local.tcp.insert(address, at: 0) }
+        report.localAddresses = local.udp.map(\.quicMultiaddr) + local.tcp.map(\.tcpMultiaddr)
+        sample(now: now)
+    }
+
+    /// Finds out which ports the NAT gives now, if that helps, before this side speaks.
+    private func sample(now: Instant) {
         guard local.isSymmetric, local.publicIPv4 != nil, let server = servers.first else { return speak(now: now) }
         phase = .sampling(PortSampler(server: server, random: &random, now: now))
         order(.openSockets(PortSampler.socketCount))
@@ -89,7 +117,7 @@ public final class PunchRun: PunchMachine {
         } else {
             phase = .awaitingGo(until: now + limits.signalTimeout)
             key = PunchKey(dialer: otherShare, listener: ownShare)
-            signal(.answer(attempt: attempt, secret: ownShare, local))
+            signal(.answer(attempt: attempt, secret: ownShare, local, held: now - offeredAt))
         }
     }
 
@@ -117,15 +145,20 @@ public final class PunchRun: PunchMachine {
             }
             order(.stopConnecting)
             otherShare = secret
+            offeredAt = now
             learned(description)
             beginAttempt(number, now: now)
-        case .answer(let number, let secret, let description):
+        case .answer(let number, let secret, let description, let held):
             guard case .awaitingAnswer(let since) = phase, number == attempt else {
                 throw .invalid(field: "punch answer", reason: "nobody asked")
             }
             key = PunchKey(dialer: ownShare, listener: secret)
             learned(description)
-            let roundTrip = now - since
+            if isTCPWanted, attempt < limits.maximumAttempts {
+                order(.stopConnecting)
+                return beginAttempt(attempt + 1, now: now)
+            }
+            let roundTrip = max(now - since - held, .zero)
             report.roundTrip = roundTrip
             signal(.go(attempt: attempt))
             phase = .waiting(until: now + roundTrip / 2)
@@ -148,12 +181,17 @@ public final class PunchRun: PunchMachine {
         report.reached(.exchanged)
         report.remoteAddresses = description.udp.map(\.quicMultiaddr) + description.tcp.map(\.tcpMultiaddr)
         report.remoteNAT = description.nat
+        let targets = local.targets(of: description, \.tcp, limits: limits)
+        guard PunchPlan.isTCPClient(isDialer: isDialer, local: local, remote: description), !targets.isEmpty else {
+            return
+        }
+        order(.expectTCP(from: targets))
     }
 
     public func signallingEnded(_ reason: String, now: Instant) {
         isSignallingOver = true
         switch phase {
-        case .idle, .sampling, .awaitingAnswer, .awaitingGo: fail(reason, now: now)
+        case .idle, .learningTCP, .sampling, .awaitingAnswer, .awaitingGo: fail(reason, now: now)
         // What was agreed on goes on.
         case .waiting, .running, .over: break
         }
@@ -171,7 +209,7 @@ public final class PunchRun: PunchMachine {
             random: &random, now: now)
         for target in plan.tcpTargets {
             report.tried(target.tcpMultiaddr)
-            order(.connectTCP(to: target, isDialer: isDialer))
+            order(.connectTCP(to: target, isClient: plan.isTCPClient))
         }
         attempt.advance(extraSockets: extraSockets, random: &random, now: now)
         finishStep(attempt, now: now)
@@ -186,7 +224,9 @@ public final class PunchRun: PunchMachine {
                 report.packetsSent += 1
                 report.tried(address.quicMultiaddr)
             case .connectQUIC(_, let address): report.tried(address.quicMultiaddr)
-            case .signal, .openSockets, .closeSockets, .acceptQUIC, .connectTCP, .stopConnecting, .finished: break
+            case .signal, .openSockets, .closeSockets, .acceptQUIC, .learnTCP, .expectTCP, .connectTCP, .stopConnecting,
+                .finished:
+                break
             }
             self.order(order)
         }
@@ -241,7 +281,7 @@ public final class PunchRun: PunchMachine {
         case .running(var attempt):
             attempt.advance(extraSockets: extraSockets, random: &random, now: now)
             finishStep(attempt, now: now)
-        case .idle, .awaitingAnswer, .waiting, .awaitingGo, .over: break
+        case .idle, .learningTCP, .awaitingAnswer, .waiting, .awaitingGo, .over: break
         }
     }
 
@@ -271,13 +311,14 @@ public final class PunchRun: PunchMachine {
             attempt.received(packet, from: address, on: socket, now: now)
             attempt.advance(extraSockets: extraSockets, random: &random, now: now)
             finishStep(attempt, now: now)
-        case .idle, .awaitingAnswer, .over: break
+        case .idle, .learningTCP, .awaitingAnswer, .over: break
         }
     }
 
     public var deadline: Instant? {
         switch phase {
         case .idle, .over: nil
+        case .learningTCP(let until): until
         case .sampling(let sampler): sampler.deadline
         case .awaitingAnswer(let since): since + limits.signalTimeout
         case .waiting(let until), .awaitingGo(let until): until
@@ -289,6 +330,7 @@ public final class PunchRun: PunchMachine {
         guard let deadline, now >= deadline else { return }
         switch phase {
         case .idle, .over: break
+        case .learningTCP: sample(now: now)
         case .sampling(let sampler): step(sampler, now: now)
         case .awaitingAnswer: fail("the peer did not answer over the relay", now: now)
         case .awaitingGo: fail("the peer did not say when to begin", now: now)

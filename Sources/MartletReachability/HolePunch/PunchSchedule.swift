@@ -11,8 +11,8 @@ public struct PunchSchedule: Sendable {
         var failures = 0
     }
 
-    private static let firstDelay = Duration.seconds(30)
-    private static let longestDelay = Duration.seconds(600)
+    /// Soon at first, for what cut a direct path is often over in a moment; then twice as long each time.
+    private static let delays = [5, 15, 30, 60, 120, 240, 480, 600].map { Duration.seconds($0) }
     private static let inboundWindow = Duration.seconds(600)
     /// Peers whose requests are counted.
     static let peerLimit = 1024
@@ -32,7 +32,7 @@ public struct PunchSchedule: Sendable {
     /// It failed: the next one waits longer each time.
     public mutating func failed(_ peer: PeerID, now: Instant) {
         guard var entry = entries[peer] else { return }
-        entry.next = now + min(Self.firstDelay * (1 << min(entry.failures, 8)), Self.longestDelay)
+        entry.next = now + Self.delays[min(entry.failures, Self.delays.count - 1)]
         entry.failures += 1
         entries[peer] = entry
     }

@@ -110,6 +110,26 @@ package nonisolated struct PunchProtobuf: Sendable {
   /// Clears the value of `nextPort`. Subsequent reads from it will return its default value.
   package mutating func clearNextPort() {self._nextPort = nil}
 
+  /// The NAT may give TCP another port towards this peer than the one in `addresses`: the sender is then the client of TCP.
+  package var tcpUnsure: Bool {
+    get {_tcpUnsure ?? false}
+    set {_tcpUnsure = newValue}
+  }
+  /// Returns true if `tcpUnsure` has been explicitly set.
+  package var hasTcpUnsure: Bool {self._tcpUnsure != nil}
+  /// Clears the value of `tcpUnsure`. Subsequent reads from it will return its default value.
+  package mutating func clearTcpUnsure() {self._tcpUnsure = nil}
+
+  /// In an ANSWER: microseconds since the OFFER came, which are no part of the round trip.
+  package var held: UInt32 {
+    get {_held ?? 0}
+    set {_held = newValue}
+  }
+  /// Returns true if `held` has been explicitly set.
+  package var hasHeld: Bool {self._held != nil}
+  /// Clears the value of `held`. Subsequent reads from it will return its default value.
+  package mutating func clearHeld() {self._held = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum Kind: Int, SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -160,13 +180,15 @@ package nonisolated struct PunchProtobuf: Sendable {
   fileprivate var _step: Int32? = nil
   fileprivate var _unfiltered: Bool? = nil
   fileprivate var _nextPort: UInt32? = nil
+  fileprivate var _tcpUnsure: Bool? = nil
+  fileprivate var _held: UInt32? = nil
 }
 
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = "PunchProtobuf"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}attempt\0\u{1}secret\0\u{1}addresses\0\u{1}mapping\0\u{1}allocation\0\u{1}step\0\u{1}unfiltered\0\u{3}next_port\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}attempt\0\u{1}secret\0\u{1}addresses\0\u{1}mapping\0\u{1}allocation\0\u{1}step\0\u{1}unfiltered\0\u{3}next_port\0\u{3}tcp_unsure\0\u{1}held\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -183,6 +205,8 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 7: try { try decoder.decodeSingularSInt32Field(value: &self._step) }()
       case 8: try { try decoder.decodeSingularBoolField(value: &self._unfiltered) }()
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self._nextPort) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self._tcpUnsure) }()
+      case 11: try { try decoder.decodeSingularUInt32Field(value: &self._held) }()
       default: break
       }
     }
@@ -220,6 +244,12 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
     try { if let v = self._nextPort {
       try visitor.visitSingularUInt32Field(value: v, fieldNumber: 9)
     } }()
+    try { if let v = self._tcpUnsure {
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 10)
+    } }()
+    try { if let v = self._held {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 11)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -233,6 +263,8 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs._step != rhs._step {return false}
     if lhs._unfiltered != rhs._unfiltered {return false}
     if lhs._nextPort != rhs._nextPort {return false}
+    if lhs._tcpUnsure != rhs._tcpUnsure {return false}
+    if lhs._held != rhs._held {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -117,7 +117,8 @@ final class PunchHost {
         case .acceptQUIC(let socket): acceptsOn = socket
         case .connectQUIC(let socket, let address): connect(from: socket, to: address, 0)
         // The simulation carries datagrams only.
-        case .connectTCP, .stopConnecting: break
+        case .expectTCP, .connectTCP, .stopConnecting: break
+        case .learnTCP: machine?.learnedTCP([], now: network.now)
         case .finished: report = machine?.report
         }
     }

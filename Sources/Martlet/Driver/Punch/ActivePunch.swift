@@ -22,9 +22,9 @@ final class ActivePunch {
     /// Connections being made.
     var connections: [ConnectionID] = []
     var tcp: [PunchTCPConnect] = []
-    /// Over TCP somebody may connect to us although we are to be the dialer.
-    var tcpTargets: [SocketAddress] = []
-    var isTCPDialer = false
+    /// Whose TCP connections are the crossing of one in which this side is the client.
+    var expectedTCP: [SocketAddress] = []
+    var tcpProbe: TCPMappingProbe?
     var isDraining = false
     var isOver = false
 

@@ -28,23 +28,23 @@ extension NodeDriver {
     }
 
     /// Both sides connected to each other by TCP.
-    func punchedTCP(_ socket: StreamSocket, isDialer: Bool, expecting peer: PeerID) {
+    func punchedTCP(_ socket: StreamSocket, isClient: Bool, expecting peer: PeerID) {
         // Used on its loop alone.
         nonisolated(unsafe) let socket = socket
         let address = socket.remoteAddress.multiaddr
         let listener = socket.localAddress.multiaddr
-        guard let address, let id = try? punchedID(at: address, isDialer: isDialer) else {
+        guard let address, let id = try? punchedID(at: address, isClient: isClient) else {
             socket.loop.execute { socket.close() }
             return
         }
         socket.loop.execute { [self] in
-            run(id, isDialer ? .dialer : .listener, address, expecting: peer, socket, listener)
+            run(id, isClient ? .dialer : .listener, address, expecting: peer, socket, listener)
         }
     }
 
-    private func punchedID(at address: Multiaddr, isDialer: Bool) throws -> ConnectionID? {
+    private func punchedID(at address: Multiaddr, isClient: Bool) throws -> ConnectionID? {
         guard !isStopped else { return nil }
-        return isDialer
+        return isClient
             ? try engine.swarm.punching(to: address, now: home.now)
             : try engine.swarm.accepted(from: address, now: home.now)
     }

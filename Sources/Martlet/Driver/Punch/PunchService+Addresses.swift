@@ -20,7 +20,18 @@ extension PunchService {
         for socket in sockets { noteLocal(socket.address, locals, in: &description.udp) }
         for listener in driver.listeners { noteLocal(listener.boundAddress, locals, in: &description.tcp) }
         if let main = sockets.first(where: { $0.address.isIP4 }) { description.nat = natKind(of: main) }
+        description.isTCPUnsure = isTCPUnsure(besides: description.nat)
         return description
+    }
+
+    /// Whether the NAT may give TCP another port towards each peer.
+    private func isTCPUnsure(besides udp: NATKind) -> Bool {
+        guard let listener = driver.listeners.first(where: { $0.boundAddress.isIP4 && !$0.boundAddress.isLoopback }),
+            let address = listener.boundAddress.multiaddr, !localAddresses.contains(where: { $0.isGlobalIPv4 })
+        else { return false }
+        let tcp = driver.engine.observed.natKind(of: address)
+        for kind in [tcp, udp] where kind.mapping != .unknown { return kind.mapping.isDependent }
+        return tcp.allocation != .preserving && udp.allocation != .preserving
     }
 
     /// What is told to peers that speak DCUtR only: nothing of our own network.
@@ -70,7 +81,16 @@ extension PunchService {
         return kind
     }
 
-    // MARK: STUN
+    // MARK: Peers on the internet
+
+    /// A peer whose TCP address is known: it can say where it sees this node's TCP port.
+    func noteTCPServer(_ id: ConnectionID, at remote: Multiaddr, _ listening: [Multiaddr]) {
+        guard let ip = remote.ipAddress?.unmapped, ip.scope == .global || limits.takesLoopback,
+            tcpServers.count < Self.serverLimit, !tcpServers.contains(where: { $0.connection == id }),
+            let address = listening.lazy.compactMap({ TransportAddress(tcp: $0) }).first(where: { $0.ip == ip })
+        else { return }
+        tcpServers.append((id, address))
+    }
 
     /// A peer that answers STUN, being a Martlet node: at the address of the connection, or at that of the same host for QUIC.
     func noteServer(at remote: Multiaddr, _ listening: [Multiaddr]) {
@@ -124,6 +144,8 @@ extension PunchService {
 }
 
 extension IPAddress {
+    fileprivate var isGlobalIPv4: Bool { if case .v4 = self { scope == .global } else { false } }
+
     fileprivate func isSameVersion(as other: IPAddress) -> Bool {
         switch (self, other) {
         case (.v4, .v4), (.v6, .v6): true

@@ -21,8 +21,8 @@ extension PunchService {
                 guard rate.admits(address.ip, now: home.now) else { continue }
                 punch.sockets.send(bytes, from: index, to: SocketAddress(address.ip, port: address.port))
                 continue
-            case .signal, .openSockets, .closeSockets, .acceptQUIC, .connectQUIC, .connectTCP, .stopConnecting,
-                .finished:
+            case .signal, .openSockets, .closeSockets, .acceptQUIC, .connectQUIC, .learnTCP, .expectTCP, .connectTCP,
+                .stopConnecting, .finished:
                 break
             }
             // In the order in which they were wanted.
@@ -45,7 +45,10 @@ extension PunchService {
             _ = adopt(socket, punch, accepts: true)
             punch.sockets.closeUnused()
         case .connectQUIC(let socket, let address): connectQUIC(from: socket, to: address, punch)
-        case .connectTCP(let address, let isDialer): connectTCP(to: address, isDialer: isDialer, punch)
+        case .learnTCP: learnTCP(punch)
+        case .expectTCP(let addresses):
+            punch.expectedTCP = addresses.map { SocketAddress($0.ip, port: $0.port) }
+        case .connectTCP(let address, let isClient): connectTCP(to: address, isClient: isClient, punch)
         case .stopConnecting: stopConnecting(punch)
         case .finished(let outcome): finished(punch, outcome)
         }
@@ -106,27 +109,49 @@ extension PunchService {
 
     // MARK: TCP
 
-    private func connectTCP(to address: TransportAddress, isDialer: Bool, _ punch: ActivePunch) {
+    /// Asks the first peer on the internet that listens by TCP too where it sees this node's TCP port. When nobody can tell,
+    /// it is likely the port itself at the address at which UDP is seen: most NATs keep ports.
+    private func learnTCP(_ punch: ActivePunch) {
+        let guessed = guessedTCP()
+        let finish = { [weak self, weak punch] (found: TransportAddress?) in
+            guard let self, let punch, !punch.isOver else { return }
+            punch.machine?.learnedTCP((found ?? guessed).map { [$0] } ?? [], now: home.now)
+            drain(punch)
+        }
+        guard let server = tcpServers.first?.address,
+            let local = driver.listeningAddress(for: SocketAddress(server.ip, port: server.port))
+        else { return finish(nil) }
+        let probe = TCPMappingProbe(
+            loop: home, factory: driver.factory, counters: driver.counters, onEnd: finish)
+        punch.tcpProbe = probe
+        probe.start(server, from: local)
+    }
+
+    private func guessedTCP() -> TransportAddress? {
+        guard let ip = description().publicIPv4?.ip,
+            let listener = driver.listeners.first(where: { $0.boundAddress.isIP4 && !$0.boundAddress.isLoopback })
+        else { return nil }
+        return TransportAddress(ip, port: listener.boundAddress.port)
+    }
+
+    private func connectTCP(to address: TransportAddress, isClient: Bool, _ punch: ActivePunch) {
         let remote = SocketAddress(address.ip, port: address.port)
         guard let local = driver.listeningAddress(for: remote) else { return }
-        punch.tcpTargets.append(remote)
-        punch.isTCPDialer = isDialer
         let peer = punch.peer
         let connect = PunchTCPConnect(loop: driver.loops.next(), from: local, to: remote) { [weak driver] socket in
             guard let driver else { return socket.close() }
             // Used on its loop alone; the home loop only passes it on.
             nonisolated(unsafe) let socket = socket
-            driver.toHome { $0.punchedTCP(socket, isDialer: isDialer, expecting: peer) }
+            driver.toHome { $0.punchedTCP(socket, isClient: isClient, expecting: peer) }
         }
         punch.tcp.append(connect)
         connect.start()
     }
 
-    /// Whether the connection that came from there is the crossing of one of ours, in which this side is the dialer.
+    /// Whether the connection that came from there is the crossing of one of ours, in which this side is the client.
     func crossingPeer(at address: SocketAddress) -> PeerID? {
         for peer in active.keys.sorted() {
-            guard let punch = active[peer], punch.isTCPDialer, punch.tcpTargets.contains(address) else { continue }
-            return peer
+            if active[peer]?.expectedTCP.contains(address) == true { return peer }
         }
         return nil
     }
@@ -136,7 +161,7 @@ extension PunchService {
     func stopConnecting(_ punch: ActivePunch) {
         for connect in punch.tcp { connect.cancel() }
         punch.tcp = []
-        punch.tcpTargets = []
+        punch.expectedTCP = []
         for id in punch.connections { driver.engine.swarm.abandon(id, "the punch is over") }
         punch.connections = []
         driver.drain()

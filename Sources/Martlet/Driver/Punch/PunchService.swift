@@ -28,6 +28,8 @@ final class PunchService {
     /// One for each UDP socket that listens.
     var observers: [ObjectIdentifier: MappingObserver] = [:]
     var servers: [TransportAddress] = []
+    /// Connected peers that listen by TCP on the internet.
+    var tcpServers: [(connection: ConnectionID, address: TransportAddress)] = []
     private var timer: LoopTimer?
     private var refreshTimer: LoopTimer?
     private(set) var observerTimer: LoopTimer!
@@ -65,7 +67,9 @@ final class PunchService {
         switch event {
         case .established: established(id)
         case .identified(let info, let isPush): identified(id, info, isPush)
-        case .closed: schedule.closed(id)
+        case .closed:
+            schedule.closed(id)
+            tcpServers.removeAll { $0.connection == id }
         case .identifyFailed, .roundTrip, .usage: break
         }
     }
@@ -87,6 +91,7 @@ final class PunchService {
         guard let connection = driver.driver(of: id)?.connection, let peer = connection.remote?.peerID else { return }
         let speaksOurs = info.protocols?.contains(Punch.protocolID) == true
         guard connection.remoteAddress.isCircuit else {
+            noteTCPServer(id, at: connection.remoteAddress, info.listenAddresses ?? [])
             if speaksOurs { noteServer(at: connection.remoteAddress, info.listenAddresses ?? []) }
             return
         }
@@ -95,7 +100,20 @@ final class PunchService {
         if info.protocols?.contains(DCUtR.protocolID) == true { beginDCUtR(peer, over: id, attempt: 1) }
     }
 
+    /// Another connection to a peer is the one to use: when a direct one was lost, there may soon be another.
+    func pathChanged(_ peer: PeerID, to id: ConnectionID) { begin(peer, over: id) }
+
     // MARK: Beginning
+
+    /// Begins a punch over a relayed connection, where that is this side's to do.
+    private func begin(_ peer: PeerID, over id: ConnectionID) {
+        guard let connection = driver.driver(of: id)?.connection, connection.remoteAddress.isCircuit else { return }
+        if connection.role == .dialer {
+            beginMartlet(peer, over: id)
+        } else if connection.remoteProtocolsInclude(DCUtR.protocolID, but: Punch.protocolID) {
+            beginDCUtR(peer, over: id, attempt: 1)
+        }
+    }
 
     /// Whether a punch over this relayed connection has a point.
     private func isWanted(_ peer: PeerID) -> Bool {
@@ -159,6 +177,8 @@ final class PunchService {
     /// A peer wants to punch.
     private func accepted(_ stream: PunchStream, _ peer: PeerID, _ id: ConnectionID) {
         if let other = active[peer] {
+            // A relayed connection from before that one says nothing new.
+            if id < other.relayed, driver.driver(of: other.relayed) != nil { return stream.reset() }
             // Both dialed the other through a relay: the punch of the smaller peer id goes on.
             if other.stream.method == .martlet, other.isDialer, stream.method == .martlet,
                 driver.engine.local.peerID < peer
@@ -316,6 +336,7 @@ final class PunchService {
         punch.timer.cancel()
         punch.stream.finish()
         stopConnecting(punch)
+        punch.tcpProbe?.end()
         punch.sockets.close()
         guard reporting, var report = punch.machine?.report else { return }
         report.peer = peer
@@ -336,12 +357,7 @@ final class PunchService {
 
     private func timedOut() {
         while let (peer, id) = schedule.nextDue(now: home.now) {
-            guard let connection = driver.driver(of: id)?.connection else { continue }
-            if connection.role == .dialer {
-                beginMartlet(peer, over: id)
-            } else if connection.remoteProtocolsInclude(DCUtR.protocolID, but: Punch.protocolID) {
-                beginDCUtR(peer, over: id, attempt: 1)
-            }
+            begin(peer, over: id)
         }
         plan()
     }
