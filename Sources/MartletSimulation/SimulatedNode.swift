@@ -36,7 +36,7 @@ public final class SimulatedNode {
     }
 
     /// Makes another connection to a node, whether there is one already or not.
-    func connectAgain(to other: SimulatedNode) {
+    package func connectAgain(to other: SimulatedNode) {
         simulation.lastRequest += 1
         engine.swarm.connect(
             RequestID(rawValue: simulation.lastRequest), to: nil, at: [other.address], now: simulation.now)
@@ -44,7 +44,7 @@ public final class SimulatedNode {
     }
 
     /// Closes the connection to use for a node, and no other.
-    func closeConnection(to other: SimulatedNode) {
+    package func closeConnection(to other: SimulatedNode) {
         guard let id = engine.swarm.connection(to: other.peerID), let end = connections[id] else { return }
         end.connection.close(now: simulation.now)
         simulation.settle(self)

@@ -251,6 +251,7 @@ public final class Simulation {
                 node.engine.swarm.resolved(id, address, .failure(DialReason("no names in a simulation")), now: now)
             case .close(let id, let reason): close(node, id, reason)
             case .retire(let id): node.connections[id]?.connection.retire(now: now)
+            case .reinstate(let id): node.connections[id]?.connection.reinstate(now: now)
             case .pushIdentify(let id): node.connections[id]?.connection.pushIdentify(now: now)
             case .completed: break
             case .event(let event): node.onEvent?(event)

@@ -228,6 +228,28 @@ final class Recorder: StreamHandler {
     #expect(a.connections.isEmpty)
 }
 
+/// Both sides had let it go in favour of another, which is lost before the two seconds are over.
+@Test func aRetiringConnectionThatBecomesTheOnlyOneStays() throws {
+    let (simulation, a, b) = connectedPair()
+    simulation.run(for: .seconds(3))
+    let first = try #require(a.connections.values.first).connection
+    a.connectAgain(to: b)
+    simulation.run(for: .seconds(1))
+    #expect(a.connections.count == 2)
+    #expect(a.engine.swarm.connectionInfos.filter(\.isRetiring).count == 1)
+    let kept = try #require(a.engine.swarm.connection(to: b.peerID))
+    a.closeConnection(to: b)
+    simulation.run(for: .seconds(10))
+    #expect(a.connections.count == 1 && a.connections[kept] == nil)
+    #expect(b.connections.count == 1)
+    #expect(a.engine.swarm.connectionInfos.allSatisfy { !$0.isRetiring })
+    #expect(first.streamCount == 0)
+    // It may be let go again, when there is another once more.
+    a.connectAgain(to: b)
+    simulation.run(for: .seconds(10))
+    #expect(a.connections.count == 1)
+}
+
 @Test func perfSendsWhatWasAskedFor() throws {
     let simulation = Simulation(seed: 1, conditions: .perfect)
     let a = simulation.addNode()

@@ -111,6 +111,7 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     }
 
     func retire() { connection.retire(now: loop.now) }
+    func reinstate() { connection.reinstate(now: loop.now) }
     func pushIdentify() { connection.pushIdentify(now: loop.now) }
 
     func openStream(

@@ -216,6 +216,7 @@ final class NodeDriver: @unchecked Sendable {
         case .resolve(let id, let address): resolve(id, address)
         case .close(let id, let reason): close(id, reason)
         case .retire(let id): self.order(drivers[id]) { $0.retire() }
+        case .reinstate(let id): self.order(drivers[id]) { $0.reinstate() }
         case .pushIdentify(let id): self.order(drivers[id]) { $0.pushIdentify() }
         case .completed(let request, let result): complete(request, result)
         case .event(let event): tell(event)

@@ -188,6 +188,14 @@ public final class PeerConnection {
         closeIfRetired()
     }
 
+    /// Is not redundant any more: the connection that it was to make way for is gone.
+    public func reinstate(now: Instant) {
+        advance(to: now)
+        isRetiring = false
+        retireAt = nil
+        markActive()
+    }
+
     func closeIfRetired() {
         guard isRetiring, !isClosed else { return }
         retireAt = streams.isEmpty ? now + settings.retirementDelay : nil

@@ -106,9 +106,14 @@ public final class Swarm {
         return best?.id
     }
 
-    /// Tells when another connection than before is the one to use for a peer that stays connected.
+    /// Tells when another connection than before is the one to use for a peer that stays connected. One that was on its way
+    /// out is that only when none is left beside it, and then it stays.
     func noteBestConnection(to peer: PeerID) {
         let best = connection(to: peer)
+        if let best, connections[best]?.isRetiring == true {
+            connections[best]?.isRetiring = false
+            order(.reinstate(best))
+        }
         let old = bestByPeer[peer]
         guard best != old else { return }
         bestByPeer[peer] = best

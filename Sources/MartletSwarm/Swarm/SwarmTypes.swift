@@ -22,6 +22,8 @@ public enum SwarmOrder: Sendable {
     case close(ConnectionID, String)
     /// End a connection when no stream is open on it.
     case retire(ConnectionID)
+    /// Keep a connection that was to be retired: it is the one to use again.
+    case reinstate(ConnectionID)
     /// Tell this peer what changed about us.
     case pushIdentify(ConnectionID)
     /// The answer to `connect`.
