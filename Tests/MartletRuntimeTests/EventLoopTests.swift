@@ -58,6 +58,29 @@ private final class CountingWork: LoopWork, @unchecked Sendable {
         }
     }
 
+    /// What a loop schedules for itself and what another thread brings are one line, whoever came between.
+    @Test func worksOfTheLoopAndOfOtherThreadsRunInTheOrderInWhichTheyWereScheduled() async throws {
+        try await withGroup { group in
+            let loop = group.next()
+            let order = Mutex<[Int]>([])
+            try await loop.perform { () -> Void in
+                for step in 0..<100 {
+                    if step % 3 == 1 {
+                        // Another thread, and this one goes on when that has scheduled.
+                        let thread = startThread(stackSize: 1 << 18) {
+                            loop.execute { order.withLock { $0.append(step) } }
+                        }
+                        pthread_join(try #require(thread), nil)
+                    } else {
+                        loop.execute { order.withLock { $0.append(step) } }
+                    }
+                }
+            }
+            try await loop.perform {}
+            #expect(order.withLock(\.self) == Array(0..<100))
+        }
+    }
+
     @Test func schedulingAgainBeforeItRanIsOneRun() async throws {
         try await withGroup { group in
             let loop = group.next()

@@ -101,19 +101,9 @@ extension EventLoop {
     }
 
     private func runWorks() -> Bool {
-        if hasArrivals.load(ordering: .relaxed) {
-            lock.lock()
-            hasArrivals.store(false, ordering: .relaxed)
-            swap(&remoteWorks, &runningWorks)
-            lock.unlock()
-        }
-        if runningWorks.isEmpty {
-            if localWorks.isEmpty { return false }
-            swap(&localWorks, &runningWorks)
-        } else if !localWorks.isEmpty {
-            runningWorks.append(contentsOf: localWorks)
-            localWorks.removeAll(keepingCapacity: true)
-        }
+        if hasArrivals.load(ordering: .relaxed) { takeArrivals() }
+        if localWorks.isEmpty { return false }
+        swap(&localWorks, &runningWorks)
         // What they schedule comes in the next round, after a poll.
         for work in runningWorks {
             work.isScheduled.store(false, ordering: .sequentiallyConsistent)
@@ -121,6 +111,19 @@ extension EventLoop {
         }
         runningWorks.removeAll(keepingCapacity: true)
         return true
+    }
+
+    /// Puts what other threads have brought behind what is there.
+    func takeArrivals() {
+        lock.lock()
+        hasArrivals.store(false, ordering: .relaxed)
+        if localWorks.isEmpty {
+            swap(&remoteWorks, &localWorks)
+        } else {
+            localWorks.append(contentsOf: remoteWorks)
+            remoteWorks.removeAll(keepingCapacity: true)
+        }
+        lock.unlock()
     }
 
     private func runEndOfTurn() {

@@ -160,13 +160,16 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     public var now: Instant { inLoop ? cachedNow : Instant.systemNow() }
 
     /// Has `work.run()` called while holding the role, from any thread and without allocating. Calls before it ran are
-    /// one; however much is scheduled, the loop is woken once.
+    /// one; however much is scheduled, the loop is woken once. Works run in the order in which they were scheduled, from
+    /// whatever threads: what is scheduled after another `schedule` has returned runs after that one's work.
     ///
     /// - Returns: false when the loop has ended, and the work will not run.
     @discardableResult
     public func schedule(_ work: LoopWork) -> Bool {
         if work.isScheduled.exchange(true, ordering: .acquiringAndReleasing) { return true }
         if inLoop {
+            // Behind what other threads brought before: all of a loop's works run in the order in which they were scheduled.
+            if hasArrivals.load(ordering: .relaxed) { takeArrivals() }
             localWorks.append(work)
             return true
         }
