@@ -54,6 +54,7 @@ extension [SwarmOrder] {
     }
     var closed: [ConnectionID] { compactMap { if case .close(let id, _) = $0 { id } else { nil } } }
     var retired: [ConnectionID] { compactMap { if case .retire(let id) = $0 { id } else { nil } } }
+    var reinstated: [ConnectionID] { compactMap { if case .reinstate(let id) = $0 { id } else { nil } } }
     var completions: [RequestID: Result<ConnectedPeer, DialError>] {
         var found: [RequestID: Result<ConnectedPeer, DialError>] = [:]
         for case .completed(let request, let result) in self { found[request] = result }
@@ -122,6 +123,43 @@ private let somewhere = "/ip4/127.0.0.1/tcp/4001"
     harness.now = harness.now + .seconds(30)
     harness.swarm.handleTimeout(now: harness.now)
     #expect(harness.orders().completions[request] != nil)
+}
+
+/// A process that ended refuses over TCP and is silent over QUIC: the dial need not wait for that as for any other.
+@Test func aMachineThatRefusesAtOneAddressIsAwaitedForLessAtOthers() throws {
+    var harness = SwarmHarness()
+    let addresses = try ["/ip4/192.0.2.1/tcp/4001", "/ip4/192.0.2.1/udp/4001/quic-v1"].map { try Multiaddr($0) }
+    let request = harness.connect(to: key(2).peerID, at: addresses)
+    var dials = harness.orders().dials
+    harness.now = harness.now + AddressRace.attemptDelay
+    harness.swarm.handleTimeout(now: harness.now)
+    dials += harness.orders().dials
+    let tcp = try #require(dials.first { $0.address == addresses[0] })
+    let quic = try #require(dials.first { $0.address == addresses[1] })
+    harness.swarm.dialFailed(tcp.id, reason: "connection refused", isRefusal: true, now: harness.now)
+    harness.now = harness.now + DialSettings.refusedHostTimeout
+    harness.swarm.handleTimeout(now: harness.now)
+    let orders = harness.orders()
+    #expect(orders.closed == [quic.id])
+    harness.swarm.dialFailed(quic.id, reason: "closed", now: harness.now)
+    guard case .failure(let error) = harness.orders().completions[request] else {
+        Issue.record("the dial did not fail")
+        return
+    }
+    #expect(error.isRefusal)
+    // Elsewhere nobody has said anything, and it is awaited as ever.
+    let elsewhere = harness.connect(
+        to: key(3).peerID, at: [addresses[0], try Multiaddr("/ip4/192.0.2.2/udp/4001/quic-v1")])
+    dials = harness.orders().dials
+    harness.now = harness.now + AddressRace.attemptDelay
+    harness.swarm.handleTimeout(now: harness.now)
+    dials += harness.orders().dials
+    let refused = try #require(dials.first { $0.address == addresses[0] })
+    harness.swarm.dialFailed(refused.id, reason: "connection refused", isRefusal: true, now: harness.now)
+    harness.now = harness.now + DialSettings.refusedHostTimeout
+    harness.swarm.handleTimeout(now: harness.now)
+    let later = harness.orders()
+    #expect(later.closed.isEmpty && later.completions[elsewhere] == nil)
 }
 
 @Test func dialingOneselfIsRefused() throws {
@@ -282,7 +320,10 @@ func theKindOfAPathIsReadFromTheAddress(address: String, path: PathKind) throws 
     #expect(harness.swarm.connection(to: peer.peerID) == direct)
 
     harness.swarm.connection(direct, reports: .closed(.closedLocally), now: harness.now)
-    #expect(harness.orders().pathChanges.map(\.connection) == [relayed])
+    let back = harness.orders()
+    #expect(back.pathChanges.map(\.connection) == [relayed])
+    #expect(back.reinstated == [relayed])
+    #expect(harness.swarm.connectionInfos.map(\.isRetiring) == [false])
     harness.swarm.connection(relayed, reports: .closed(.closedLocally), now: harness.now)
     let last = harness.orders()
     #expect(last.pathChanges.isEmpty)

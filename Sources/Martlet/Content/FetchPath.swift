@@ -1,3 +1,4 @@
+import MartletContent
 import MartletCore
 import MartletIdentity
 import MartletSwarm
@@ -34,7 +35,12 @@ final class FetchPath: Sendable {
 
     func openStream() async throws -> MeshStream {
         while true {
-            try await node.connect(to: peer, at: addresses)
+            do {
+                try await node.connect(to: peer, at: addresses)
+            } catch let error as MartletError {
+                guard let cause = error.cause as? DialError, cause.isRefusal else { throw error }
+                throw FetchSourceGone("\(error)")
+            }
             let used = try await node.connectionDriver(for: peer)
             let stream = try await node.openStream(on: used, to: peer, protocol: Node.blocksProtocol)
             connection.withLock { $0 = used.id }

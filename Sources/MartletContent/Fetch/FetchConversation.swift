@@ -19,10 +19,14 @@ struct FetchConversation: Sendable {
         while !coordinator.isOver, !Task.isCancelled {
             var reason: FetchPlan.DropReason
             var brought = false
+            var isGone = false
             do {
                 let stream = try await member.source.openStream()
                 coordinator.events(.connected(peer: member.source.name))
                 (reason, brought) = await converse(stream)
+            } catch let error as FetchSourceGone {
+                isGone = true
+                reason = .disconnected(error.description)
             } catch {
                 reason = .disconnected(String(describing: error))
             }
@@ -30,7 +34,7 @@ struct FetchConversation: Sendable {
             let now = Instant.systemNow()
             if brought { lastBrought = now }
             failures = reason == .moved ? 0 : brought ? 1 : failures + 1
-            let mayComeBack = lastBrought.map { now - $0 < options.resumeWindow } ?? false
+            let mayComeBack = !isGone && lastBrought.map { now - $0 < options.resumeWindow } ?? false
             if failures >= options.maximumAttempts, !mayComeBack, case .disconnected(let why) = reason {
                 reason = .unreachable(why)
             }

@@ -17,6 +17,13 @@ public struct FetchSource: Sendable {
     }
 }
 
+/// What `openStream` throws when the peer is not there any more, as its machine says: coming back is not to be expected.
+public struct FetchSourceGone: Error, CustomStringConvertible {
+    public let description: String
+
+    public init(_ description: String) { self.description = description }
+}
+
 /// What can be chosen for a fetch.
 public struct FetchOptions: Sendable {
     /// Writes over a file that exists.
@@ -31,7 +38,8 @@ public struct FetchOptions: Sendable {
     public var workByteCount = 32 << 20
     /// Connections to one peer that may fail in a row before it is given up.
     public var maximumAttempts = 5
-    /// A peer that has brought something is not given up before nothing has come for this long.
+    /// A peer that has brought something is not given up before nothing has come for this long, unless its machine says that it
+    /// is gone.
     public var resumeWindow = Duration.seconds(30)
     /// The pause after a connection that failed; it doubles, up to eight times this.
     public var retryPause = Duration.milliseconds(250)

@@ -14,6 +14,8 @@ struct Dial {
     var attempts: [(id: ConnectionID, address: Multiaddr, expiresAt: Instant)] = []
     /// Whoever waits was given a relayed connection, and only direct addresses are still tried: one of them would be better.
     var isBackground = false
+    /// Machines that said at one address that nobody is there: most likely nobody is at their others either.
+    private var refusedHosts: Set<Multiaddr> = []
     /// Where the relays are that the peer may be reached through.
     private var relays: [PeerID: [Multiaddr]] = [:]
 
@@ -65,8 +67,17 @@ struct Dial {
     mutating func nextAttempt(now: Instant) -> Multiaddr? { race.nextAttempt(now: now) }
 
     mutating func failed(_ address: Multiaddr, reason: String, isRefusal: Bool = false, now: Instant) {
+        if isRefusal, !address.isCircuit {
+            refusedHosts.insert(address.host)
+            for index in attempts.indices where attempts[index].address.host == address.host {
+                attempts[index].expiresAt = min(attempts[index].expiresAt, now + DialSettings.refusedHostTimeout)
+            }
+        }
         race.failed(address, reason: reason, isRefusal: isRefusal, now: now)
     }
+
+    /// Whether the machine at a direct address has refused at another of its addresses.
+    func isRefused(_ address: Multiaddr) -> Bool { !address.isCircuit && refusedHosts.contains(address.host) }
 
     mutating func resolvingInsteadOfRunning(_ address: Multiaddr) { race.resolvingInsteadOfRunning(address) }
     mutating func finishedResolving(now: Instant) { race.finishedResolving(now: now) }

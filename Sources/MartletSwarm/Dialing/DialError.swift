@@ -28,6 +28,11 @@ public enum DialError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether the peer is not there any more, rather than out of reach for the moment.
+    public var isRefusal: Bool {
+        if case .allFailed(let failures) = self { !failures.isEmpty && failures.allSatisfy(\.isRefusal) } else { false }
+    }
+
     public var description: String {
         switch self {
         case .noAddresses(let peer?): "no address is known for \(peer)"

@@ -128,7 +128,9 @@ extension Swarm {
             inboundByAddress[host] = left > 0 ? left : nil
         }
         if let dial = connection.dial {
-            attemptFailed(dial, connection.remoteAddress, "\(connection.closing ?? "\(reason)")", now: now)
+            let isRefusal = connection.closing != nil && dials[dial]?.isRefused(connection.remoteAddress) ?? false
+            attemptFailed(
+                dial, connection.remoteAddress, "\(connection.closing ?? "\(reason)")", isRefusal: isRefusal, now: now)
         }
         guard let peer = connection.peer, var ids = byPeer[peer], let index = ids.firstIndex(of: id) else { return }
         ids.remove(at: index)

@@ -83,7 +83,8 @@ extension Swarm {
     /// - Parameter isRefusal: the machine at the address says that nobody is there.
     public func dialFailed(_ id: ConnectionID, reason: String, isRefusal: Bool = false, now: Instant) {
         guard let connection = connections.removeValue(forKey: id), let dial = connection.dial else { return }
-        let isRefusal = isRefusal && connection.closing == nil
+        let isRefusal =
+            connection.closing == nil ? isRefusal : dials[dial]?.isRefused(connection.remoteAddress) ?? false
         attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, isRefusal: isRefusal, now: now)
     }
 
@@ -120,7 +121,7 @@ extension Swarm {
             return fail(id, .timedOut(dialSettings.timeout, dial.race.failures))
         }
         for attempt in dials[id]?.attempts ?? [] where now >= attempt.expiresAt {
-            close(attempt.id, "no answer within \(dialSettings.attemptTimeout)")
+            close(attempt.id, "no answer within \(attemptTimeout(of: attempt.address, in: id))")
         }
         while let address = dials[id]?.nextAttempt(now: now) { start(address, of: id, now: now) }
         if let dial = dials[id], dial.race.isLost { fail(id, .allFailed(dial.race.failures)) }
@@ -143,7 +144,8 @@ extension Swarm {
         }
         let connection = makeConnectionID()
         connections[connection] = Connection(role: .dialer, remoteAddress: address, createdAt: now, dial: id)
-        dials[id]?.attempts.append((connection, address, now + dialSettings.attemptTimeout))
+        let expiresAt = now + attemptTimeout(of: address, in: id)
+        dials[id]?.attempts.append((connection, address, expiresAt))
         let peer = dials[id]?.peer
         if let circuit = try? CircuitAddress(address), let peer {
             let relayAddresses = dials[id]?.addresses(of: circuit.relay) ?? []
@@ -151,6 +153,12 @@ extension Swarm {
         } else {
             order(.dial(connection, address, expecting: peer))
         }
+    }
+
+    private func attemptTimeout(of address: Multiaddr, in id: DialID) -> Duration {
+        let isRefused = dials[id]?.isRefused(address) ?? false
+        return isRefused
+            ? min(dialSettings.attemptTimeout, DialSettings.refusedHostTimeout) : dialSettings.attemptTimeout
     }
 
     func attemptFailed(

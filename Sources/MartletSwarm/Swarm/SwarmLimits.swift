@@ -24,6 +24,9 @@ public struct DialSettings: Sendable {
     public var attemptTimeout = Duration.seconds(10)
     /// For the whole dial, name look-ups included.
     public var timeout = Duration.seconds(30)
+    /// For one address of a machine that has refused at another: a process that ended refuses over TCP, and is silent over
+    /// QUIC.
+    static let refusedHostTimeout = Duration.seconds(3)
 
     public init() {}
 }
