@@ -6,7 +6,7 @@ import Testing
 /// One call of every kind and class, small and large, over a connection that is cut or left once.
 private func runMix(_ pair: SessionPair) throws {
     pair.behaviours = [
-        "Echo.echo": .echo, "Echo.items": .items(3), "Echo.collect": .collect,
+        "Echo.echo": .echo, "Echo.items": .items(3), "Echo.collect": .collect, "Echo.converse": .converse,
         "Echo.fail": .fail(RPCError(.notFound, "not there")),
     ]
     let unary = try pair.echo("unary")
@@ -20,7 +20,17 @@ private func runMix(_ pair: SessionPair) throws {
     let collecting = try #require(try pair.call("Echo.collect", nil, kind: .stream).call)
     for text in ["a", "b"] { _ = try pair.caller.send(RPCMessage(utf8: text), on: collecting) }
     pair.caller.finish(collecting)
+    let conversing = try #require(try pair.call("Echo.converse", "one", kind: .stream, priority: .control).call)
+    _ = try pair.caller.send("two", on: conversing)
     pair.run()
+    // Each side has answered the other, and the conversation goes on where it was.
+    #expect(pair.takeAll(conversing).texts == ["re: one", "re: two"])
+    for text in ["three", "four"] { _ = try pair.caller.send(RPCMessage(utf8: text), on: conversing) }
+    pair.run()
+    let reply = pair.takeAll(conversing).texts
+    pair.caller.finish(conversing)
+    pair.run()
+    let rest = pair.takeAll(conversing)
     let late = try pair.echo("late")
     pair.run()
 
@@ -31,8 +41,17 @@ private func runMix(_ pair: SessionPair) throws {
     #expect(pair.error(of: failing.token)?.code == .notFound)
     #expect(pair.takeAll(items).texts == ["0", "1", "2"])
     #expect(pair.takeAll(collecting).texts == ["a,b"])
+    #expect(reply == ["re: three", "re: four"])
+    #expect(rest.texts == ["4 in all"])
+    guard case .end = rest.end else {
+        Issue.record("the conversation ended with \(rest.end)")
+        return
+    }
     #expect(try pair.result(of: late.token)?.text == "late")
-    let runs = ["unary": 1, "control": 1, "2100": 1, "failing": 1, "one way": 1, "items": 1, "a,b": 1, "late": 1]
+    let runs = [
+        "unary": 1, "control": 1, "2100": 1, "failing": 1, "one way": 1, "items": 1, "a,b": 1, "late": 1,
+        "one,two,three,four": 1,
+    ]
     #expect(pair.runs == runs)
     #expect(pair.endings.values.allSatisfy { $0 == 1 })
     #expect(pair.caller.activeCount == 0)
@@ -125,6 +144,39 @@ func everyCallRunsOnceOverManyCutsAndMoves(seed: UInt64) throws {
     #expect(pair.error(of: waiting.token)?.outcome == .notSent)
     #expect(pair.lost != nil)
     #expect(pair.cancelled.count == 1)
+}
+
+/// Whoever knows of another peer does not wait for this one to come back.
+@Test func callsThatCanMoveEndWhenTheConnectionIsLost() throws {
+    let pair = SessionPair()
+    pair.behaviours["Echo.hang"] = .hang
+    let patient = try pair.call("Echo.hang", "patient")
+    let idempotent = try pair.call("Echo.hang", "idempotent", whenCutOff: .end)
+    let once = try pair.call("Echo.hang", "once", whenCutOff: .endIfNotSent)
+    pair.run()
+    // The stream takes nothing more, so that what comes now is not sent.
+    while pair.caller.mayEncode(pair.caller.lane(.activation)) {
+        _ = try pair.echo(RPCMessage(Bytes([UInt8](repeating: 1, count: 50_000))))
+    }
+    let unsent = try pair.call("Echo.hang", "unsent", whenCutOff: .endIfNotSent)
+    pair.cut()
+    pair.drain()
+    #expect(pair.error(of: idempotent.token)?.code == .unavailable)
+    #expect(pair.error(of: idempotent.token)?.outcome == .maybeExecuted)
+    #expect(pair.error(of: unsent.token)?.outcome == .notSent)
+    #expect(pair.endings[once.token] == nil && pair.endings[patient.token] == nil)
+    // Until there is another connection, nothing that can go elsewhere is begun here.
+    let refused = #expect(throws: RPCError.self) { try pair.call("Echo.echo", "late", whenCutOff: .endIfNotSent) }
+    #expect(refused?.outcome == .notSent)
+    pair.run()
+    // The server hears of what was given up; the rest goes on where it was.
+    #expect(pair.cancelled.count == 1)
+    #expect(pair.runs["unsent"] == nil)
+    for call in pair.running { pair.finish(call, .success("done")) }
+    pair.run()
+    #expect(try pair.result(of: once.token)?.text == "done")
+    #expect(try pair.result(of: patient.token)?.text == "done")
+    #expect(try pair.call("Echo.echo", "again", whenCutOff: .endIfNotSent).call != nil)
 }
 
 @Test func aServerThatForgotTheSessionEndsItsCalls() throws {

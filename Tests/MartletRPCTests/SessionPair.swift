@@ -14,6 +14,8 @@ final class SessionPair {
         case hang
         /// Answers with all that was sent, once the caller has finished.
         case collect
+        /// Answers each message as it comes, and says at the end how many there were.
+        case converse
         case refuse(RPCError)
     }
 
@@ -60,13 +62,14 @@ final class SessionPair {
     @discardableResult
     func call(
         _ method: String, _ message: RPCMessage?, kind: RPCCall.Kind = .unary,
-        priority: RPCPriority = .activation, deadline: Duration? = nil, metadata: RPCMetadata = [:]
+        priority: RPCPriority = .activation, deadline: Duration? = nil, metadata: RPCMetadata = [:],
+        whenCutOff: RPCCutOffPolicy = .wait
     ) throws(RPCError) -> (token: Int, call: RPCCall?) {
         nextToken += 1
         let call = try caller.start(
             RPCCallRequest(
                 method: method, kind: kind, message: message, priority: priority, metadata: metadata,
-                deadline: deadline.map { now + $0 }), token: nextToken, now: now)
+                deadline: deadline.map { now + $0 }, whenCutOff: whenCutOff), token: nextToken, now: now)
         return (nextToken, call)
     }
 
@@ -209,7 +212,7 @@ final class SessionPair {
     private func incoming(_ call: RPCCall) {
         switch behaviours[call.method] {
         case .refuse(let error)?: server.refuse(call, error)
-        case .collect?: if server.begin(call, awaitingRequest: false) { collect(call) }
+        case .collect?, .converse?: if server.begin(call, awaitingRequest: false) { collect(call) }
         case .some: if server.begin(call, awaitingRequest: true) { serve(call) }
         case nil: server.refuse(call, RPCError(.unimplemented, "no method \(call.method)"))
         }
@@ -220,10 +223,16 @@ final class SessionPair {
     private func collect(_ call: RPCCall) {
         while true {
             switch server.take(from: call, now: now) {
-            case .message(let message): collected[ObjectIdentifier(call), default: []].append(message.text)
+            case .message(let message):
+                collected[ObjectIdentifier(call), default: []].append(message.text)
+                guard case .converse? = behaviours[call.method] else { continue }
+                _ = try? server.send(RPCMessage(utf8: "re: " + message.text), on: call)
             case .end:
                 let all = collected.removeValue(forKey: ObjectIdentifier(call)) ?? []
                 runs[all.joined(separator: ","), default: 0] += 1
+                if case .converse? = behaviours[call.method] {
+                    return server.handlerFinished(call, .success(RPCMessage(utf8: "\(all.count) in all")))
+                }
                 return server.handlerFinished(call, .success(RPCMessage(utf8: all.joined(separator: ","))))
             case .failed, .nothing: return
             }
@@ -240,7 +249,7 @@ final class SessionPair {
             for index in 0..<count { _ = try? server.send(RPCMessage(utf8: "\(index)"), on: call) }
             server.handlerFinished(call, .success(nil))
         case .hang?: running.append(call)
-        case .collect?, .refuse?, nil: break
+        case .collect?, .converse?, .refuse?, nil: break
         }
     }
 

@@ -1,12 +1,16 @@
-import Martlet
 import MartletCore
 import MartletIdentity
 import MartletRPC
+import MartletRuntime
 import Testing
 
+@testable import Martlet
+
 /// A node that holds layers of a model and says who it is.
-private func holder(_ layers: Range<Int>, capacity: Int = 4) async throws -> Node {
-    let node = try await NodePair.node()
+private func holder(
+    _ layers: Range<Int>, capacity: Int = 4, _ configure: (inout NodeConfiguration) -> Void = { _ in }
+) async throws -> Node {
+    let node = try await NodePair.node(configure)
     node.rpc.register("Model") { service in
         service.unary("forward") { [peer = node.peerID] _, _ in RPCMessage(utf8: "\(peer)") }
     }
@@ -60,4 +64,43 @@ private func waitForHolders(_ count: Int, at node: Node) async throws {
         shard: .layer(1, of: "M"), "Model.forward", "x", affinity: "session 1", options: .init(idempotent: true))
     #expect(reply.text == "\(left.peerID)")
     for node in [caller, left] { await node.stop() }
+}
+
+/// A holder that vanishes without a word, in the middle of a call: another takes it over when the connection is given up, long
+/// before the session would be.
+@Test(.timeLimit(.minutes(1)))
+func aCallMovesToAnotherHolderWhenOneVanishes() async throws {
+    let caller = try await NodePair.node { $0.rpc.resumeWindow = .seconds(3600) }
+    let place = try Multiaddr("/ip4/127.0.0.1/udp/0/quic-v1")
+    let vanishing = try await holder(0..<16) { $0.listenAddresses = [place] }
+    let other = try await holder(0..<16)
+    let started = AsyncStream.makeStream(of: Void.self)
+    for node in [vanishing, other] {
+        node.rpc.register("Slow") { service in
+            service.unary("forward") { [peer = node.peerID, isVanishing = node === vanishing] _, _ in
+                started.continuation.yield()
+                if isVanishing { try await Task.sleep(for: .seconds(3600)) }
+                return RPCMessage(utf8: "\(peer)")
+            }
+        }
+    }
+    let forwarder = try await UDPForwarder(
+        to: try #require(SocketAddress(vanishing.listenAddresses[0].withoutPeerID)))
+    let way = try #require(forwarder.address.quicMultiaddr)
+    try await caller.connect(to: way.encapsulating(peer: vanishing.peerID))
+    try await caller.connect(to: other.listenAddresses[0])
+    try await waitForHolders(2, at: caller)
+    // A key whose calls go to the one that is to vanish.
+    var key = 0
+    while try await caller.call(shard: .layer(1, of: "M"), "Model.forward", "x", affinity: "\(key)").text
+        != "\(vanishing.peerID)"
+    { key += 1 }
+    async let reply = caller.call(
+        shard: .layer(1, of: "M"), "Slow.forward", "x", affinity: "\(key)", options: .init(idempotent: true))
+    var starts = started.stream.makeAsyncIterator()
+    _ = await starts.next()
+    try await forwarder.letPass(false)
+    #expect(try await reply.text == "\(other.peerID)")
+    for node in [caller, vanishing, other] { await node.stop() }
+    await forwarder.stop()
 }

@@ -20,6 +20,19 @@ extension Node {
         try await perform(.unary, peer, method, message, options)
     }
 
+    /// Calls a method of one of several peers that could be called: once, and without waiting for a peer that is lost.
+    nonisolated(nonsending)
+        func callOnce(
+            _ peer: PeerID, _ method: String, _ message: RPCMessage, options: RPCCallOptions
+        ) async throws -> RPCMessage
+    {
+        let request = RPCCallRequest(
+            method: method, kind: .unary, message: message, priority: options.priority, metadata: options.metadata,
+            deadline: options.deadline.map { .systemNow() + $0 },
+            whenCutOff: options.idempotent ? .end : .endIfNotSent)
+        return try await rpc.caller(for: peer).result(of: request)
+    }
+
     /// Sends a message to a method of `peer` without waiting for an answer: resumes when it was handed to the connection.
     ///
     /// - Throws: `RPCError` when it cannot be handed over.

@@ -26,7 +26,11 @@ public final class NodeRPC: Sendable {
     }
 
     private struct State {
-        var callers: [PeerID: RPCPeer] = [:]
+        var callers: [PeerID: RPCPeer] = [:] {
+            didSet { latest = nil }
+        }
+        /// Whom the last call went through: found without hashing.
+        var latest: RPCPeer?
         var served: [SessionKey: RPCPeer] = [:]
         /// The sessions of each peer in the order of their beginning.
         var servedByPeer: [PeerID: [RPCSessionID]] = [:]
@@ -86,7 +90,11 @@ public final class NodeRPC: Sendable {
     /// Whom to call `peer` through.
     func caller(for peer: PeerID) throws(RPCError) -> RPCPeer {
         let found: RPCPeer? = state.withLock { state in
-            if let caller = state.callers[peer] { return caller }
+            if let latest = state.latest, latest.peer == peer { return latest }
+            if let caller = state.callers[peer] {
+                state.latest = caller
+                return caller
+            }
             guard !state.isStopped else { return nil }
             var random = RandomSource.system
             let caller = RPCPeer(peer: peer, role: .caller, id: RPCSessionID(random: &random), rpc: self)

@@ -52,7 +52,8 @@ extension Node {
 
     /// Calls a method of a connected peer that holds what is needed, chosen by latency and load.
     ///
-    /// When a holder cannot be called, or is lost while an idempotent call is under way, the next one is tried.
+    /// When a holder cannot be called, or is lost while an idempotent call is under way, the next one is tried, without waiting
+    /// for the lost one to come back. A call that is not idempotent and may have run waits for its holder, as any call does.
     ///
     /// - Parameter affinity: calls with the same key go to the same holder while it is there, so that its caches stay warm.
     /// - Throws: `RPCError`; `.unavailable` when no connected peer holds it.
@@ -69,7 +70,7 @@ extension Node {
             var options = options
             options.deadline = deadline.map { $0 - begin }
             do {
-                let reply = try await call(peer, method, message, options: options)
+                let reply = try await callOnce(peer, method, message, options: options)
                 shardExchange.ended(at: peer, since: begin, isFailure: false)
                 return reply
             } catch let error as RPCError {

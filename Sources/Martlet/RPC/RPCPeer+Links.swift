@@ -22,7 +22,7 @@ extension RPCPeer {
         let (isAccepted, old) = withLock { () -> (Bool, RPCLink?) in
             guard !isStopped, session.acceptLink(hello) else { return (false, nil) }
             let old = links[Int(hello.lane.rawValue)]
-            links[Int(hello.lane.rawValue)] = link
+            setLink(link, of: hello.lane)
             return (true, old)
         }
         old?.close()
@@ -50,7 +50,7 @@ extension RPCPeer {
         perform { session in
             let index = Int(link.lane.rawValue)
             guard links[index] === link else { return }
-            links[index] = nil
+            setLink(nil, of: link.lane)
             session.linkLost(link.lane, now: now)
             guard role == .caller else { return }
             vainLinks = link.openedAt.map { now - $0 >= RPCPeer.usefulLink } ?? false ? 0 : vainLinks + 1
@@ -130,14 +130,14 @@ extension RPCPeer {
         perform { _ in
             if idleCheckAt == nil { idleCheckAt = connection.loop.now + rpc.limits.idleSessionLifetime }
         }
-        rpc.home.schedule(clock)
+        rpc.home.schedule(self)
         return true
     }
 
     /// Under the lock: a lane's next link is one on `connection`.
     private func beginLink(_ lane: RPCPriority, on connection: ConnectionDriver) -> RPCLink {
         let link = RPCLink(connection: connection, lane: lane, peer: self, workers: rpc.workers(of: connection.loop))
-        links[Int(lane.rawValue)] = link
+        setLink(link, of: lane)
         session.openLink(lane)
         return link
     }
@@ -149,9 +149,9 @@ extension RPCPeer {
             return true
         } catch {
             let now = connection.loop.now
-            withLock {
+            perform { _ in
                 guard links[Int(link.lane.rawValue)] === link else { return }
-                links[Int(link.lane.rawValue)] = nil
+                setLink(nil, of: link.lane)
                 expected.linkLost(link.lane, now: now)
             }
             return false
@@ -222,9 +222,13 @@ extension RPCPeer {
 
     /// Under the lock: the session is over, its calls have been told.
     func sessionLost(_ effects: inout Effects) {
-        for index in links.indices {
-            if let link = links[index].take() { effects.actions.append(.close(link)) }
+        for lane in RPCPriority.allCases {
+            guard let link = links[Int(lane.rawValue)] else { continue }
+            setLink(nil, of: lane)
+            effects.actions.append(.close(link))
         }
+        // Whatever the timer was set for is over.
+        effects.setsClock = true
         isLinking = false
         vainLinks = 0
         idleCheckAt = nil

@@ -9,7 +9,10 @@ import Synchronization
 ///
 /// Any thread may come with a call; a lane's stream is touched by its link on the connection's loop alone. Whatever is
 /// left for a link while it has not run is sent by it in one go.
-final class RPCPeer: @unchecked Sendable {
+///
+/// As a work of the home loop it sets its timer. Nobody refers to it weakly: what is referred to so costs more to retain, and
+/// every call does that a few times.
+final class RPCPeer: LoopWork, @unchecked Sendable {
     let peer: PeerID
     let rpc: NodeRPC
     let role: RPCSession.Role
@@ -30,14 +33,17 @@ final class RPCPeer: @unchecked Sendable {
     @exclusivity(unchecked) var idleCheckAt: Instant?
     var startedBefore = 0
     @exclusivity(unchecked) private var methods = RPCMethodCache()
-    private(set) var clock: RPCClock!
+    /// Links that were woken and have not run since, a bit for each lane: they need not be woken again.
+    @exclusivity(unchecked) private var wokenLinks: UInt8 = 0
+    /// On the home loop. While it is set it keeps this session.
+    @exclusivity(unchecked) private var timer: LoopTimer?
 
     init(peer: PeerID, role: RPCSession.Role, id: RPCSessionID, rpc: NodeRPC) {
         self.peer = peer
         self.role = role
         self.rpc = rpc
         session = RPCSession(role: role, id: id, limits: rpc.limits)
-        clock = RPCClock(self, loop: rpc.home)
+        super.init()
     }
 
     /// What is to be done after the lock is let go.
@@ -73,22 +79,36 @@ final class RPCPeer: @unchecked Sendable {
     /// Under the lock: turns what happened into what is to be done.
     private func settle(_ effects: inout Effects, running: RPCLink?) {
         while let event = session.nextEvent() { note(event, &effects) }
-        if let running, links[Int(running.lane.rawValue)] === running { running.send(from: session) }
-        effects.links.0 = linkToWake(.control, running, &effects)
-        effects.links.1 = linkToWake(.activation, running, &effects)
-        effects.links.2 = linkToWake(.bulk, running, &effects)
+        if let running, links[Int(running.lane.rawValue)] === running {
+            wokenLinks &= ~running.lane.bit
+            running.send(from: session)
+        }
+        let lanes = session.usedLanes & ~wokenLinks
+        if lanes & RPCPriority.control.bit != 0 { effects.links.0 = linkToWake(.control, running, &effects) }
+        if lanes & RPCPriority.activation.bit != 0 { effects.links.1 = linkToWake(.activation, running, &effects) }
+        if lanes & RPCPriority.bulk.bit != 0 { effects.links.2 = linkToWake(.bulk, running, &effects) }
         // What was sent may have let somebody go on.
         while let event = session.nextEvent() { note(event, &effects) }
+        guard session.deadlineChanged else { return }
+        session.deadlineChanged = false
         if let deadline = session.deadline, armedFor.map({ deadline < $0 }) ?? true {
             armedFor = deadline
             effects.setsClock = true
         }
     }
 
+    /// Under the lock: another link than before is a lane's, or none.
+    func setLink(_ link: RPCLink?, of lane: RPCPriority) {
+        links[Int(lane.rawValue)] = link
+        wokenLinks &= ~lane.bit
+    }
+
     /// The link of a lane with something to send; a lane without link that needs one sets a connection going.
     private func linkToWake(_ lane: RPCPriority, _ running: RPCLink?, _ effects: inout Effects) -> RPCLink? {
         if let link = links[Int(lane.rawValue)] {
-            return link !== running && session.hasOutput(lane) ? link : nil
+            guard link !== running, session.hasOutput(lane) else { return nil }
+            wokenLinks |= lane.bit
+            return link
         }
         if role == .caller, !isLinking, !isStopped, session.needsLink(lane) {
             isLinking = true
@@ -132,7 +152,7 @@ final class RPCPeer: @unchecked Sendable {
         wake(&effects.links.2)
         if effects.setsClock {
             effects.setsClock = false
-            rpc.home.schedule(clock)
+            rpc.home.schedule(self)
         }
         if effects.connects {
             effects.connects = false
@@ -221,22 +241,36 @@ final class RPCPeer: @unchecked Sendable {
 
     // MARK: The clock, on the home loop
 
-    /// When the clock is to look next.
-    func deadlineForClock() -> Instant? {
-        withLock {
+    /// Sets the timer for what is due next.
+    override func run() {
+        let deadline: Instant? = withLock {
             armedFor = [session.deadline, idleCheckAt].compactMap(\.self).min()
             return armedFor
         }
+        guard let deadline else {
+            timer?.cancel()
+            timer = nil
+            return
+        }
+        let timer =
+            timer
+            ?? LoopTimer(loop: rpc.home) { [self] in
+                // It is made anew when there is something to wait for.
+                self.timer = nil
+                timedOut(now: rpc.home.now)
+            }
+        self.timer = timer
+        timer.schedule(at: deadline)
     }
 
-    func timedOut(now: Instant) {
+    private func timedOut(now: Instant) {
         perform { session in
             armedFor = nil
             session.handleTimeout(now: now)
             checkUse(now: now)
         }
         // Whatever comes next is timed anew.
-        rpc.home.schedule(clock)
+        rpc.home.schedule(self)
     }
 
     /// Gives a caller's session up that nobody has used for a while: its streams would hold the connection for ever.
@@ -250,30 +284,7 @@ final class RPCPeer: @unchecked Sendable {
     }
 }
 
-/// Wakes a session when it asked to be.
-final class RPCClock: LoopWork, @unchecked Sendable {
-    private weak var peer: RPCPeer?
-    private let loop: EventLoop
-    /// Confined to the loop.
-    private var timer: LoopTimer?
-
-    init(_ peer: RPCPeer, loop: EventLoop) {
-        self.peer = peer
-        self.loop = loop
-    }
-
-    override func run() {
-        guard let deadline = peer?.deadlineForClock() else { return timer?.cancel() ?? () }
-        let timer = timer ?? makeTimer()
-        timer.schedule(at: deadline)
-    }
-
-    private func makeTimer() -> LoopTimer {
-        let made = LoopTimer(loop: loop) { [weak self] in
-            guard let self else { return }
-            peer?.timedOut(now: loop.now)
-        }
-        timer = made
-        return made
-    }
+extension RPCPriority {
+    /// Its place in a set of lanes.
+    var bit: UInt8 { 1 << rawValue }
 }

@@ -63,10 +63,10 @@ final class RPCWorkers: Sendable {
 final class RPCWorker: @unchecked Sendable {
     private let pool: RPCWorkers
     /// While parked; belongs to whoever takes the worker out of the pool.
-    var continuation: UnsafeContinuation<RPCJob?, Never>?
+    @exclusivity(unchecked) var continuation: UnsafeContinuation<RPCJob?, Never>?
     private let task = Mutex<(task: Task<Void, Never>?, isCancelled: Bool)>((nil, false))
     /// The task was cancelled, or will be: it runs no other handler. Under the lock of the session it works for.
-    private(set) var isTainted = false
+    @exclusivity(unchecked) private(set) var isTainted = false
 
     init(_ pool: RPCWorkers) { self.pool = pool }
 

@@ -73,6 +73,7 @@ package final class RPCCall: @unchecked Sendable {
     @exclusivity(unchecked) var ending = Ending.none
     /// The caller has said that nothing more follows.
     @exclusivity(unchecked) var hasFinished = false
+    @exclusivity(unchecked) var whenCutOff = RPCCutOffPolicy.wait
     /// The owner was given the call to wait for.
     @exclusivity(unchecked) var wasReturned = false
     @exclusivity(unchecked) var isReady = false

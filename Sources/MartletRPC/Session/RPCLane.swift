@@ -29,6 +29,7 @@ final class RPCLane {
     /// Calls with credit to grant or a cancellation to tell.
     @exclusivity(unchecked) var urgent = Deque<RPCCall>()
     @exclusivity(unchecked) private var methodIndices: [String: Int] = [:]
+    @exclusivity(unchecked) private var lastMethod = (name: "", index: 0)
 
     // Receiving.
     @exclusivity(unchecked) var parser: RPCFrameParser
@@ -87,7 +88,12 @@ final class RPCLane {
 
     /// The number of a method, and whether its name has to be sent with it.
     func index(of method: String) -> (index: Int, isNew: Bool) {
-        if let index = methodIndices[method] { return (index, false) }
+        // The same method over and over is found without hashing its name.
+        if method == lastMethod.name { return (lastMethod.index, false) }
+        if let index = methodIndices[method] {
+            lastMethod = (method, index)
+            return (index, false)
+        }
         let index = methodIndices.count
         // The last number is for all that the table does not hold; it is named each time.
         guard index < RPCWire.methodLimit - 1 else { return (RPCWire.methodLimit - 1, true) }

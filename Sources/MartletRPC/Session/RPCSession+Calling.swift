@@ -1,5 +1,15 @@
 package import MartletCore
 
+/// What becomes of a call whose connection is lost.
+package enum RPCCutOffPolicy: Sendable {
+    /// It waits for another connection, as long as the session does.
+    case wait
+    /// It ends at once if none of it was sent, since its caller knows of another peer.
+    case endIfNotSent
+    /// It ends at once, since its caller knows of another peer and the call may run there as well.
+    case end
+}
+
 /// What a caller wants.
 package struct RPCCallRequest {
     package var method: String
@@ -9,10 +19,11 @@ package struct RPCCallRequest {
     package var priority: RPCPriority
     package var metadata: RPCMetadata
     package var deadline: Instant?
+    package var whenCutOff: RPCCutOffPolicy
 
     package init(
         method: String, kind: RPCCall.Kind, message: RPCMessage?, priority: RPCPriority = .activation,
-        metadata: RPCMetadata = [:], deadline: Instant? = nil
+        metadata: RPCMetadata = [:], deadline: Instant? = nil, whenCutOff: RPCCutOffPolicy = .wait
     ) {
         self.method = method
         self.kind = kind
@@ -20,6 +31,7 @@ package struct RPCCallRequest {
         self.priority = priority
         self.metadata = metadata
         self.deadline = deadline
+        self.whenCutOff = whenCutOff
     }
 }
 
@@ -43,7 +55,11 @@ extension RPCSession {
         if let failure { throw failure.with(.notSent) }
         guard !isDraining else { throw RPCError(.unavailable, "the peer takes no further calls", outcome: .notSent) }
         try check(request)
+        guard request.whenCutOff == .wait || !isCutOff else {
+            throw RPCError(.unavailable, "the connection to the peer is lost", outcome: .notSent)
+        }
         let lane = lane(request.priority)
+        use(lane)
         var header = RPCCallHeader(call: 0, method: 0, methodName: request.method)
         header.metadata = request.metadata
         if let deadline = request.deadline {
@@ -67,6 +83,7 @@ extension RPCSession {
         call.header = header
         call.phase = .queued
         call.deadline = request.deadline
+        call.whenCutOff = request.whenCutOff
         if let deadline = request.deadline { note(deadline: deadline) }
         if request.kind != .stream {
             call.enqueue(request.message ?? RPCMessage())

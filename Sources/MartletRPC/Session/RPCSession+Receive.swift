@@ -61,7 +61,10 @@ extension RPCSession {
         do {
             while failure == nil, let (frame, payload, byteCount) = try lane.parser.next() {
                 if frame.isCounted {
-                    if lane.acknowledgeAt == nil { lane.acknowledgeAt = now + Self.acknowledgeDelay }
+                    if lane.acknowledgeAt == nil {
+                        lane.acknowledgeAt = now + Self.acknowledgeDelay
+                        deadlineChanged = true
+                    }
                     lane.receivedCount += 1
                     lane.unacknowledgedBytes += byteCount
                 }

@@ -75,7 +75,7 @@ extension RPCSession {
 
     /// Encodes the next frame of a call that is sendable.
     func encodeFrame(of call: RPCCall, _ lane: RPCLane) {
-        if let header = call.header { return encodeFirst(header, of: call, lane) }
+        if let header = call.header.take() { return encodeFirst(header, of: call, lane) }
         guard let message = call.currentMessage else { return encodeEnding(of: call, lane) }
         if call.offset > 0 {
             let count = min(message.byteCount - call.offset, RPCWire.fragmentLimit, call.credit)
@@ -102,12 +102,10 @@ extension RPCSession {
         advance(call, by: header.fragment, of: message, lane)
     }
 
-    private func encodeFirst(_ header: RPCCallHeader, of call: RPCCall, _ lane: RPCLane) {
-        var header = header
+    private func encodeFirst(_ header: consuming RPCCallHeader, of call: RPCCall, _ lane: RPCLane) {
         let (index, isNew) = lane.index(of: header.methodName ?? "")
         header.method = index
         if !isNew { header.methodName = nil }
-        call.header = nil
         call.phase = .open
         call.frameNumber = lane.log.frameCount
         let isLast = call.isLastMessage

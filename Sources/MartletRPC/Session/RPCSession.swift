@@ -68,6 +68,10 @@ package final class RPCSession: @unchecked Sendable {
     @exclusivity(unchecked) var starved = Deque<RPCCall>()
     /// No call's deadline is earlier.
     @exclusivity(unchecked) var earliestDeadline: Instant?
+    /// `deadline` may have become earlier. For the owner, who takes the flag down when it looks.
+    @exclusivity(unchecked) package var deadlineChanged = true
+    /// The lanes that were ever used, a bit for each, by its number: nothing comes of the others.
+    @exclusivity(unchecked) package private(set) var usedLanes: UInt8 = 0
 
     package init(role: Role, id: RPCSessionID, limits: RPCLimits) {
         self.role = role
@@ -84,6 +88,9 @@ package final class RPCSession: @unchecked Sendable {
 
     func lane(_ priority: RPCPriority) -> RPCLane { lanes[Int(priority.rawValue)] }
 
+    /// The lane is used from now on.
+    func use(_ lane: RPCLane) { usedLanes |= 1 << lane.priority.rawValue }
+
     package func nextEvent() -> RPCSessionEvent? { events.popFirst() }
 
     // MARK: Streams
@@ -93,6 +100,7 @@ package final class RPCSession: @unchecked Sendable {
     package func openLink(_ priority: RPCPriority) {
         let lane = lane(priority)
         guard failure == nil else { return }
+        use(lane)
         unlink(lane)
         lane.link = .greeting
         lane.detachedAt = nil
@@ -107,6 +115,7 @@ package final class RPCSession: @unchecked Sendable {
     package func acceptLink(_ hello: RPCHello) -> Bool {
         let lane = lane(hello.lane)
         guard failure == nil, hello.link > lane.linkCount else { return false }
+        use(lane)
         lane.linkCount = hello.link
         unlink(lane)
         guard lane.log.rewind(to: hello.receivedCount) else {
@@ -131,6 +140,25 @@ package final class RPCSession: @unchecked Sendable {
         guard lane.link != .none else { return }
         unlink(lane)
         lane.detachedAt = now
+        deadlineChanged = true
+        endImpatientCalls(of: lane)
+    }
+
+    /// Whether a lane has lost its stream and has no other yet.
+    var isCutOff: Bool { lanes.contains { $0.detachedAt != nil } }
+
+    /// Ends the calls that do not wait for another connection.
+    private func endImpatientCalls(of lane: RPCLane) {
+        guard role == .caller else { return }
+        for case let call? in lane.calls where !call.isOver {
+            let ends =
+                switch call.whenCutOff {
+                case .wait: false
+                case .endIfNotSent: call.header != nil
+                case .end: true
+                }
+            if ends { abandon(call, RPCError(.unavailable, "the connection to the peer was lost")) }
+        }
     }
 
     private func unlink(_ lane: RPCLane) {
@@ -267,6 +295,7 @@ package final class RPCSession: @unchecked Sendable {
     }
 
     func note(deadline: Instant) {
+        deadlineChanged = true
         earliestDeadline = earliestDeadline.map { min($0, deadline) } ?? deadline
     }
 }
