@@ -26,6 +26,33 @@ import Testing
         #expect(Measurements(microseconds: []).percentile(0.5) == 0)
     }
 
+    @Test func aHistogramSaysWhatTheMeasurementsSayInMemoryThatDoesNotGrow() {
+        var random = RandomSource(seed: 4)
+        var histogram = LatencyHistogram()
+        var halves = (LatencyHistogram(), LatencyHistogram())
+        var all: [Double] = []
+        for index in 0..<20_000 {
+            // From nanoseconds to minutes, as many of each size.
+            let time = Duration.nanoseconds(
+                Int64.random(in: 0..<(1 << Int64.random(in: 1...38, using: &random)), using: &random))
+            histogram.add(time)
+            if index % 2 == 0 { halves.0.add(time) } else { halves.1.add(time) }
+            all.append(time.microseconds)
+        }
+        let exact = Measurements(microseconds: all)
+        for part in [0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1] {
+            let error = abs(histogram.percentile(part) - exact.percentile(part))
+            #expect(error <= 0.004 * exact.percentile(part))
+        }
+        #expect(histogram.minimum == exact.minimum && histogram.maximum == exact.maximum)
+        halves.0.add(halves.1)
+        #expect(halves.0.count == 20_000 && halves.0.percentile(0.5) == histogram.percentile(0.5))
+        #expect(LatencyHistogram().percentile(0.5) == 0 && LatencyHistogram().minimum == 0)
+        // Beyond the largest bucket only the longest is right.
+        histogram.add(.seconds(100_000))
+        #expect(histogram.maximum == 1e11)
+    }
+
     @Test func theSpeedFollowsTheLastSeconds() {
         var meter = SpeedMeter()
         func at(_ milliseconds: Int64) -> Instant { Instant(nanoseconds: milliseconds * 1_000_000) }

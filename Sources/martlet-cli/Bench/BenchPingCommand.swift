@@ -45,10 +45,11 @@ struct BenchPingCommand: AsyncParsableCommand {
                 return times
             }.value
         }
-        let sorted = Measurements(microseconds: times.map { Text.rounded($0) })
         let report = Report(
-            size: size, count: count, p50Us: sorted.percentile(0.5), p90Us: sorted.percentile(0.9),
-            p99Us: sorted.percentile(0.99), minUs: sorted.minimum, maxUs: sorted.maximum,
+            size: size, count: count, p50Us: Text.rounded(times.percentile(0.5)),
+            p90Us: Text.rounded(times.percentile(0.9)),
+            p99Us: Text.rounded(times.percentile(0.99)), minUs: Text.rounded(times.minimum),
+            maxUs: Text.rounded(times.maximum),
             cpuS: Text.rounded(ProcessUsage.cpuSeconds, 4))
         if bench.output.json { return Output.json(report) }
         Output.line(
@@ -56,10 +57,9 @@ struct BenchPingCommand: AsyncParsableCommand {
                 + "p99 \(Text.fixed(report.p99Us, 1)) µs, \(Text.fixed(report.cpuS, 2)) s of processor here")
     }
 
-    private static func roundTrips(_ count: Int, _ size: Int, on stream: MeshStream) async throws -> [Double] {
+    private static func roundTrips(_ count: Int, _ size: Int, on stream: MeshStream) async throws -> LatencyHistogram {
         let message = Bytes(count: size) { $0.initializeMemory(as: UInt8.self, repeating: 0x6D) }
-        var times: [Double] = []
-        times.reserveCapacity(count)
+        var times = LatencyHistogram()
         for _ in 0..<count {
             let begin = Instant.systemNow()
             try await stream.write(message)
@@ -69,7 +69,7 @@ struct BenchPingCommand: AsyncParsableCommand {
                 received += bytes.count
             }
             guard received == size else { throw Failure("\(received) bytes came back instead of \(size)") }
-            times.append((Instant.systemNow() - begin).microseconds)
+            times.add(Instant.systemNow() - begin)
         }
         return times
     }

@@ -77,10 +77,25 @@ struct BenchRPCCommand: AsyncParsableCommand {
         guard (0...60).contains(warmUp) else { throw ValidationError("--warm-up is 0 to 60.") }
     }
 
-    /// What one of the callers has measured.
-    private struct Measured {
-        var microseconds: [Double] = []
-        var errors = 0
+    /// What callers have measured. A few share one, so that many callers take little memory and seldom meet.
+    private final class Measured: Sendable {
+        private final class Tally: Sendable {
+            let times = Mutex(LatencyHistogram())
+            let errors = Mutex(0)
+        }
+
+        private let tallies = (0..<16).map { _ in Tally() }
+
+        func note(_ time: Duration, of caller: Int) {
+            tallies[caller % tallies.count].times.withLock { $0.add(time) }
+        }
+
+        func noteError(of caller: Int) { tallies[caller % tallies.count].errors.withLock { $0 += 1 } }
+
+        var times: LatencyHistogram {
+            tallies.reduce(into: LatencyHistogram()) { sum, tally in sum.add(tally.times.withLock(\.self)) }
+        }
+        var errors: Int { tallies.reduce(0) { $0 + $1.errors.withLock(\.self) } }
     }
 
     func run() async throws {
@@ -102,14 +117,14 @@ struct BenchRPCCommand: AsyncParsableCommand {
             let used = ProcessUsage.cpuSeconds - cpu
             return (measured, elapsed, used, try await bulkBytes / (warmUp + seconds))
         }
-        let sorted = Measurements(microseconds: measured.flatMap(\.microseconds))
-        let rate = Double(sorted.count) / max(elapsed, 1e-9)
+        let times = measured.times
+        let rate = Double(times.count) / max(elapsed, 1e-9)
         let report = Report(
-            size: size, reply: reply, inflight: inflight, calls: sorted.count,
-            errors: measured.reduce(0) { $0 + $1.errors }, seconds: Text.rounded(elapsed, 6),
+            size: size, reply: reply, inflight: inflight, calls: times.count,
+            errors: measured.errors, seconds: Text.rounded(elapsed, 6),
             callsPerS: Text.rounded(rate), mbPerS: Text.rounded(rate * Double(size + reply) / 1e6),
-            p50Us: Text.rounded(sorted.percentile(0.5)), p99Us: Text.rounded(sorted.percentile(0.99)),
-            maxUs: sorted.maximum, bulkMbPerS: besideBulk.map { _ in Text.rounded(bulk / 1e6) },
+            p50Us: Text.rounded(times.percentile(0.5)), p99Us: Text.rounded(times.percentile(0.99)),
+            maxUs: Text.rounded(times.maximum), bulkMbPerS: besideBulk.map { _ in Text.rounded(bulk / 1e6) },
             cpuS: Text.rounded(cpu, 4))
         if bench.output.json { return Output.json(report) }
         Output.line(
@@ -152,23 +167,25 @@ struct BenchRPCCommand: AsyncParsableCommand {
     /// Calls for so long from `count` tasks.
     private static func callAll(
         _ count: Int, _ load: Load, _ seconds: Double, _ node: Node, _ peer: PeerID
-    ) async throws -> [Measured] {
+    ) async throws -> Measured {
         // On the thread that reads the socket: no change of thread between the answer and the next call.
         try await Task(executorPreference: node.executor) {
             let end = Instant.systemNow() + .nanoseconds(Int64(seconds * 1e9))
-            return try await withThrowingTaskGroup(of: Measured.self) { group in
-                for _ in 0..<count {
-                    group.addTask { try await call(until: end, load, node, peer) }
+            let measured = Measured()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for caller in 0..<count {
+                    group.addTask { try await call(until: end, load, node, peer, caller, measured) }
                 }
-                return try await group.reduce(into: []) { $0.append($1) }
+                try await group.waitForAll()
             }
+            return measured
         }.value
     }
 
     private static func call(
-        until end: Instant, _ load: Load, _ node: Node, _ peer: PeerID
-    ) async throws -> Measured {
-        var measured = Measured()
+        until end: Instant, _ load: Load, _ node: Node, _ peer: PeerID, _ caller: Int, _ measured: Measured
+    ) async throws {
+        var errors = 0
         var begin = Instant.systemNow()
         while begin < end {
             do {
@@ -177,16 +194,16 @@ struct BenchRPCCommand: AsyncParsableCommand {
                     throw Failure("\(answer.byteCount) bytes came back instead of \(load.reply)")
                 }
                 let now = Instant.systemNow()
-                measured.microseconds.append((now - begin).microseconds)
+                measured.note(now - begin, of: caller)
                 begin = now
             } catch let error as RPCError {
-                measured.errors += 1
+                errors += 1
+                measured.noteError(of: caller)
                 // A peer that is gone fails every call at once: nothing to measure any more.
-                if error.code == .unavailable, measured.errors > 10 { return measured }
+                if error.code == .unavailable, errors > 10 { return }
                 begin = Instant.systemNow()
             }
         }
-        return measured
     }
 }
 
