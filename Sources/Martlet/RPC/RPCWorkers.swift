@@ -36,7 +36,9 @@ final class RPCWorkers: Sendable {
     }
 
     /// Waits for the next job; nil when there will be none.
-    func park(_ worker: RPCWorker) async -> RPCJob? {
+    nonisolated(nonsending)
+        func park(_ worker: RPCWorker) async -> RPCJob?
+    {
         await withUnsafeContinuation { continuation in
             let isParked = state.withLock { state in
                 guard !state.isStopped, state.parked.count < Self.parkedLimit else { return false }
@@ -95,7 +97,10 @@ final class RPCWorker: @unchecked Sendable {
         made?.cancel()
     }
 
-    private func work(_ first: RPCJob) async {
+    // Neither this nor what it calls asks for another executor: each asking costs a look-up of the one preferred.
+    nonisolated(nonsending)
+        private func work(_ first: RPCJob) async
+    {
         var job: RPCJob? = first
         while let current = job.take() {
             let result = await run(current)
@@ -104,7 +109,9 @@ final class RPCWorker: @unchecked Sendable {
         }
     }
 
-    private func run(_ job: RPCJob) async -> Result<RPCMessage?, RPCError> {
+    nonisolated(nonsending)
+        private func run(_ job: RPCJob) async -> Result<RPCMessage?, RPCError>
+    {
         let call = job.call
         let context = RPCContext(
             peer: job.peer.peer, method: call.method, metadata: call.metadata, deadline: call.deadline,

@@ -29,6 +29,7 @@ package struct RPCFrameParser {
 
     /// The next whole frame, its payload and its size; nil until more bytes come.
     package mutating func next() throws(DecodingError) -> (frame: RPCFrame, payload: RPCMessage, byteCount: Int)? {
+        if let whole = try nextWhole() { return whole }
         while true {
             if let frame = current {
                 if remaining > 0 {
@@ -48,13 +49,31 @@ package struct RPCFrameParser {
         }
     }
 
+    /// A frame that lies in the input as a whole, as most do: nothing of it need be kept for later.
+    private mutating func nextWhole() throws(DecodingError) -> (
+        frame: RPCFrame, payload: RPCMessage, byteCount: Int
+    )? {
+        guard current == nil, carry.isEmpty, !input.isEmpty,
+            let decoded = try RPCFrame.decode(input.span, limits: limits)
+        else { return nil }
+        let count = decoded.frame.payloadCount
+        guard input.count - decoded.headerCount >= count else { return nil }
+        input.removeFirst(decoded.headerCount)
+        let payload = count == 0 ? RPCMessage() : RPCMessage(takeInput(count))
+        return (decoded.frame, payload, decoded.headerCount + count)
+    }
+
     private mutating func takePayload() {
         let count = min(remaining, input.count)
+        payload.append(takeInput(count))
+        remaining -= count
+    }
+
+    private mutating func takeInput(_ count: Int) -> Bytes {
         if count < Self.pinThreshold, input.retainedByteCount > 2 * input.count + Self.pinThreshold {
             input = input.compacted()
         }
-        payload.append(input.takeFirst(count))
-        remaining -= count
+        return input.takeFirst(count)
     }
 
     private mutating func decodeHeader() throws(DecodingError) -> RPCDecodedFrame? {
