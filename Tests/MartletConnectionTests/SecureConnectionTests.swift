@@ -53,6 +53,23 @@ import Testing
         #expect(pair.listener.remote == nil)
     }
 
+    @Test func framesMayBeMadeToFitTheStreamOfACarrier() throws {
+        let size = 16 * 1024
+        let pair = makeEstablishedPair(configure: { $0.frameLimit = size - SecureConnection.recordOverhead })
+        let id = try pair.dialer.connection.openStream(now: pair.now)
+        let connection = try #require(pair.dialer.connection as? SecureConnection)
+        connection.send([1], on: id)
+        pair.settle()
+        connection.send(Bytes([UInt8](repeating: 1, count: 100_000)), on: id)
+        var buffer = TransmitBuffer(storage: BytesStorage(capacity: 4 * size + 1000))
+        connection.transmit(into: &buffer, now: pair.now)
+        // Four records of just that size, and no fifth that is cut to fit.
+        #expect(buffer.count == 4 * size)
+        for start in stride(from: 0, to: buffer.count, by: size) {
+            #expect(Int(buffer.written[start]) << 8 | Int(buffer.written[start + 1]) == size - 2)
+        }
+    }
+
     @Test(arguments: [RecordCipherChoice.automatic, .libsodium])
     func sixtyFourMebibytesPassUnchanged(_ choice: RecordCipherChoice) throws {
         let pair = makeEstablishedPair(

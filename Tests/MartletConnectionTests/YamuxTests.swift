@@ -245,6 +245,46 @@ import Testing
         #expect(smallSizes == [150, 0])
     }
 
+    @Test func oddPieceDoesNotHaveLargeOnesCut() throws {
+        let bench = try YamuxBench.started(.dialer)
+        let (first, second) = (try bench.open(), try bench.open())
+        for id in [first, second] {
+            bench.session.send(Bytes([UInt8](repeating: 1, count: 100)), on: id)
+            for _ in 0..<2 { bench.session.send(Bytes([UInt8](repeating: 2, count: 16_384)), on: id) }
+        }
+        var memory = [UInt8](repeating: 0, count: YamuxSession.recordLimit)
+        var detached: [Int] = []
+        while true {
+            var tail = Bytes()
+            let count = memory.withUnsafeMutableBytes {
+                bench.session.fill($0, mayCut: true, detaching: true, tail: &tail, now: bench.now)
+            }
+            if count == 0 { break }
+            detached.append(tail.count)
+        }
+        // Every large piece is sent from where it is, and the streams take turns.
+        #expect(detached == [16_384, 16_384, 16_384, 16_384])
+        #expect(bench.session.queuedByteCount(on: first) == 0 && bench.session.queuedByteCount(on: second) == 0)
+    }
+
+    @Test func streamsOfOneClassTakeTurnsWhateverTheirPieces() throws {
+        let bench = try YamuxBench.started(.dialer)
+        let (odd, even) = (try bench.open(), try bench.open())
+        for _ in 0..<12 { bench.session.send(Bytes([UInt8](repeating: 1, count: 13_000)), on: odd) }
+        for _ in 0..<10 { bench.session.send(Bytes([UInt8](repeating: 2, count: 16_384)), on: even) }
+        var memory = [UInt8](repeating: 0, count: YamuxSession.recordLimit)
+        while bench.session.queuedByteCount(on: odd) > 0, bench.session.queuedByteCount(on: even) > 0 {
+            var tail = Bytes()
+            _ = memory.withUnsafeMutableBytes {
+                bench.session.fill($0, mayCut: true, detaching: true, tail: &tail, now: bench.now)
+            }
+            let sent = (
+                156_000 - bench.session.queuedByteCount(on: odd), 163_840 - bench.session.queuedByteCount(on: even)
+            )
+            #expect(abs(sent.0 - sent.1) <= 2 * 16_384)
+        }
+    }
+
     @Test func sendWindowIsNeverExceeded() throws {
         let bench = try YamuxBench.started(.dialer)
         let id = try bench.open()

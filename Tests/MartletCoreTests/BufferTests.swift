@@ -160,3 +160,13 @@ private func receive(_ bytes: [UInt8], into buffer: ReceiveBuffer, keeping lefto
     #expect(region.count == 3)
     #expect(region.slice(0..<2).array == [30, 4])
 }
+
+@Test func aRegionOfASliceChangesTheSliceAndNothingElse() throws {
+    let whole = Bytes([1, 2, 3, 4, 5] as [UInt8])
+    let (left, right) = (whole[0..<2], whole[4..<5])
+    let region = try #require(ReceivedRegion(owning: whole[2..<4]))
+    region.mutableBytes[1] = 40
+    #expect(region.slice(0..<2).array == [3, 40])
+    #expect(left.array == [1, 2] && right.array == [5])
+    #expect(ReceivedRegion(owning: Bytes()) == nil)
+}

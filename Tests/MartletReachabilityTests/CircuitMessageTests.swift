@@ -26,7 +26,7 @@ private let relay = KeyPair(seed: [UInt8](repeating: 2, count: 32))
             voucher: [1, 2, 3])
         let messages = hops + [.status(.ok, reservation: reservation, limit: ConnectionLimit(byteCount: 5))]
         try DecoderVerifier.verify(messages.flatMap(\.encoded), expecting: messages) {
-            var reader = CircuitMessageReader()
+            var reader = PrefixedMessageReader.circuit()
             return { chunk in
                 var bytes = Bytes(Array(chunk))
                 var output: [HopMessage] = []
@@ -42,7 +42,7 @@ private let relay = KeyPair(seed: [UInt8](repeating: 2, count: 32))
             .status(.ok), .status(.connectionFailed),
         ]
         try DecoderVerifier.verify(messages.flatMap(\.encoded), expecting: messages) {
-            var reader = CircuitMessageReader()
+            var reader = PrefixedMessageReader.circuit()
             return { chunk in
                 var bytes = Bytes(Array(chunk))
                 var output: [StopMessage] = []
@@ -53,7 +53,7 @@ private let relay = KeyPair(seed: [UInt8](repeating: 2, count: 32))
     }
 
     @Test func whatFollowsAMessageIsLeftForTheConnection() throws {
-        var reader = CircuitMessageReader()
+        var reader = PrefixedMessageReader.circuit()
         var bytes = Bytes(HopMessage.status(.ok).encoded + [7, 8, 9])
         let message = try #require(try reader.next(from: &bytes))
         #expect(try HopMessage(message) == .status(.ok))
@@ -62,11 +62,11 @@ private let relay = KeyPair(seed: [UInt8](repeating: 2, count: 32))
     }
 
     @Test func aMessageBeyondTheLimitIsRefusedByItsLength() throws {
-        var reader = CircuitMessageReader()
+        var reader = PrefixedMessageReader.circuit()
         var allowed = Bytes(Varint.encode(UInt64(Circuit.messageLimit)) + [UInt8](repeating: 0, count: 10))
         #expect(try reader.next(from: &allowed) == nil)
         #expect(!reader.isAtBoundary)
-        var refused = CircuitMessageReader()
+        var refused = PrefixedMessageReader.circuit()
         var bytes = Bytes(Varint.encode(UInt64(Circuit.messageLimit) + 1))
         #expect(throws: DecodingError.self) { try refused.next(from: &bytes) }
     }

@@ -9,7 +9,7 @@ private func address(_ text: String) throws -> TransportAddress {
 }
 
 private func payload(_ framed: [UInt8]) throws -> [UInt8] {
-    var reader = CircuitMessageReader()
+    var reader = PrefixedMessageReader.circuit()
     var bytes = Bytes(framed)
     return try #require(try reader.next(from: &bytes))
 }

@@ -30,7 +30,7 @@ private struct Side {
     func words() throws -> [PunchMessage] {
         try orders().compactMap { order in
             guard case .signal(let framed) = order else { return nil }
-            var reader = CircuitMessageReader()
+            var reader = PrefixedMessageReader.circuit()
             var bytes = Bytes(framed)
             return try reader.next(from: &bytes).map { try PunchMessage($0) }
         }

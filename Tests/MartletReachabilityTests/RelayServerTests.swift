@@ -229,6 +229,11 @@ private func refusal(_ body: () throws -> Void) -> CircuitStatus? {
         #expect(try told("/ip4/127.0.0.1/tcp/9").count == 3)
         // None is better than those there are.
         let lan = try [Multiaddr("/ip4/192.168.1.7/tcp/4001")]
+        // A name is for everybody.
+        let named = try [Multiaddr("/ip4/192.168.1.7/tcp/4001"), Multiaddr("/dns4/relay.example/tcp/443")]
+        #expect(
+            RelayAddresses.told(named, relay: peer(9), to: try Multiaddr("/ip4/1.1.1.1/tcp/9")).map(\.withoutPeerID)
+                == [named[1]])
         #expect(RelayAddresses.told(lan, relay: peer(9), to: try Multiaddr("/ip4/1.1.1.1/tcp/9")).count == 1)
         let many = try (1...100).map { try Multiaddr("/ip4/8.8.8.8/tcp/\($0)") }
         #expect(RelayAddresses.told(many, relay: peer(9), to: many[0]).count == Circuit.addressLimit)

@@ -25,7 +25,7 @@ import Testing
     private func ask(_ server: Node, from client: Node, _ request: [UInt8]) async throws -> AutoNATMessage {
         let stream = try await client.openStream(to: server.peerID, protocol: AutoNAT.dialRequestProtocolID)
         try await stream.write(Bytes(request))
-        var reader = CircuitMessageReader(limit: AutoNAT.messageLimit)
+        var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit)
         while var bytes = try await stream.read() {
             guard let message = try reader.next(from: &bytes) else { continue }
             try await stream.finish()

@@ -276,6 +276,82 @@ private func pattern(_ count: Int) -> [UInt8] {
         await trio.stop()
     }
 
+    @Test func whoSaysNothingOnAStreamToTheRelayIsReset() async throws {
+        let relay = try await NodePair.node {
+            $0.relay = RelayConfiguration()
+            $0.streamTimeout = .milliseconds(300)
+        }
+        let client = try await NodePair.node()
+        try await client.connect(to: relay.listenAddresses[0])
+        for opening in [[], [5]] as [[UInt8]] {
+            let talk = MessageStream(try await client.openStream(to: relay.peerID, protocol: Circuit.hopProtocolID))
+            if !opening.isEmpty { try await talk.send(opening) }
+            let error = await #expect(throws: MartletError.self) { _ = try await talk.stream.read() }
+            #expect(error?.code == .streamReset)
+        }
+        await client.stop()
+        await relay.stop()
+    }
+
+    @Test func aHalfClosedCircuitThatRestsIsCutAndOneThatMovesIsNot() async throws {
+        let trio = try await RelayTrio {
+            $0.circuitLimit = nil
+            $0.halfClosedTimeout = .seconds(2)
+        }
+        let gate = AsyncStream.makeStream(of: Void.self)
+        // Goes on for more than the time after the other side's end, and then forgets to end its own.
+        trio.serve { talk in
+            var talk = talk
+            _ = try await talk.readAll()
+            for count in 1...25 {
+                try await Task.sleep(for: .milliseconds(100))
+                try await talk.send([UInt8(count)])
+            }
+            for await _ in gate.stream {}
+        }
+        _ = try await trio.reserve()
+        var talk = try await trio.circuit()
+        try await talk.send([1])
+        try await talk.stream.finish()
+        var received: [UInt8] = []
+        let error = await #expect(throws: MartletError.self) {
+            while let bytes = try await talk.read() { received += bytes.array }
+        }
+        #expect(error?.code == .streamReset)
+        #expect(received.count == 25)
+        try await trio.waitUntil { $0.circuits == 0 }
+        gate.continuation.finish()
+        await trio.stop()
+    }
+
+    @Test func aRelayTellsTheAddressesItWasGiven() async throws {
+        let given = try ["/ip4/8.8.8.8/tcp/443", "/dns4/relay.example/udp/443/quic-v1"].map { try Multiaddr($0) }
+        let relay = try await NodePair.node {
+            $0.relay = RelayConfiguration()
+            $0.announceAddresses = given
+        }
+        let client = try await NodePair.node { $0.relays = [relay.listenAddresses[0]] }
+        let circuits = try await {
+            while true {
+                let found = try await client.announcedAddresses().filter(\.isCircuit)
+                if !found.isEmpty { return found }
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }()
+        for address in given {
+            #expect(circuits.contains { "\($0)".hasPrefix("\(address)/p2p/\(relay.peerID)/p2p-circuit") })
+        }
+        #expect(try await relay.announcedAddresses().first == given[0].encapsulating(peer: relay.peerID))
+        await client.stop()
+        await relay.stop()
+        for bad in ["/ip4/8.8.8.8/tcp/0", "/ip4/8.8.8.8", "/ip4/8.8.8.8/tcp/1/p2p/\(client.peerID)"] {
+            let error = await #expect(throws: MartletError.self) {
+                _ = try await NodePair.node { $0.announceAddresses = [try! Multiaddr(bad)] }
+            }
+            #expect(error?.code == .invalidArgument)
+        }
+    }
+
     @Test func aResetGoesThrough() async throws {
         let trio = try await RelayTrio()
         trio.serve { talk in

@@ -111,7 +111,7 @@ final class ScriptedRelay: Sendable {
 /// A stream that begins with messages of circuit relay and goes on with anything.
 struct MessageStream: Sendable {
     let stream: MeshStream
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var rest = Bytes()
 
     init(_ stream: MeshStream) { self.stream = stream }

@@ -27,7 +27,7 @@ public func fuzz(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
 }
 
 private func messages(_ pieces: [[UInt8]]) -> [[UInt8]] {
-    var reader = CircuitMessageReader(limit: AutoNAT.messageLimit)
+    var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit)
     var found: [[UInt8]] = []
     do {
         for piece in pieces {

@@ -47,7 +47,7 @@ private func read(_ stream: [UInt8], _ decode: ([UInt8]) -> (encoded: [UInt8], i
 }
 
 private func messages(_ pieces: [[UInt8]]) -> [[UInt8]] {
-    var reader = CircuitMessageReader()
+    var reader = PrefixedMessageReader.circuit()
     var messages: [[UInt8]] = []
     for piece in pieces {
         var bytes = Bytes(piece)

@@ -55,7 +55,7 @@ public func fuzz(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
             _ = relay.handleTimeout(now: now)
             if let deadline = relay.deadline, deadline <= now { fatalError("a deadline in the past") }
         default:
-            var reader = CircuitMessageReader()
+            var reader = PrefixedMessageReader.circuit()
             var bytes = Bytes(Array(rest.prefix(Int(argument))))
             if let message = try? reader.next(from: &bytes), case .connect(let target)? = try? HopMessage(message),
                 let made = try? relay.connect(client, to: target, now: now)

@@ -57,13 +57,20 @@ final class RelayedConnectionDriver: ConnectionDriver, StreamHandler, @unchecked
     func streamReceived(_ bytes: Bytes, on stream: PeerStream) {
         receivedCount += UInt64(bytes.count)
         var rest = bytes
-        while !rest.isEmpty, !isClosed { feed(rest.takeFirst(min(rest.count, Self.pieceSize))) }
+        while !rest.isEmpty, !isClosed {
+            // Nothing precedes it: records are opened where they are.
+            if connection.leftover.isEmpty, let region = ReceivedRegion(owning: rest) {
+                connection.receive(region, now: loop.now)
+                break
+            }
+            feed(rest.takeFirst(min(rest.count, Self.pieceSize)))
+        }
         // What the connection took counts against the windows of its own streams from now on.
         stream.consumed(bytes.count)
         if !isClosed { service() }
     }
 
-    /// The connection decrypts in place, behind the record that it left unfinished: hence the copy.
+    /// The connection opens records in place, behind the one that it left unfinished: hence the copy.
     private func feed(_ bytes: Bytes) {
         loop.noteBufferUse()
         let space = loop.receiveBuffer.space(minimum: bytes.count, keeping: connection.leftover)

@@ -11,6 +11,10 @@ public struct ConnectionFactory: Sendable {
     let settings: PeerConnectionSettings
     let budget: WindowBudget
 
+    /// The payload of a frame whose record is one frame of the stream to the relay: it stays whole on its way, so that the other
+    /// side can open it where it was received.
+    static let relayedFrameLimit = 16 * 1024 - SecureConnection.recordOverhead
+
     /// A connection that is about to run over a transport just made.
     ///
     /// - Parameter expected: the peer that was dialed; anybody else is refused. Nil takes whoever answers.
@@ -18,6 +22,8 @@ public struct ConnectionFactory: Sendable {
         _ id: ConnectionID, role: ConnectionRole, remoteAddress: Multiaddr, expecting expected: PeerID?,
         random: RandomSource, now: Instant
     ) -> PeerConnection {
+        var configuration = configuration
+        if remoteAddress.isCircuit { configuration.frameLimit = Self.relayedFrameLimit }
         let muxer = SecureConnection(
             role: role, identity: noiseIdentity, expectedPeer: expected, configuration: configuration, budget: budget,
             random: random, now: now)

@@ -85,6 +85,7 @@ public final class Node: Sendable {
         settings.limits = configuration.relay?.widened(configuration.limits) ?? configuration.limits
         settings.dialing = configuration.dialing
         settings.connection = configuration.connection
+        settings.streams.streamTimeout = configuration.streamTimeout
         settings.servesPerf = configuration.servesPerf
         settings.relays = configuration.relays
         settings.reservations = configuration.reservations
@@ -123,12 +124,16 @@ public final class Node: Sendable {
         }
         let peerID = storage.identity.peerID
         self.peerID = peerID
+        let given = try AnnounceAddresses.checked(configuration.announceAddresses, of: peerID)
         let bound = try await Self.listen(configuration.listenAddresses, driver)
         // A Unix path takes the rest of an address, so nothing can follow it.
         listenAddresses = bound.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
         try await driver.onHome { driver in
             driver.noteLocalAddresses()
-            driver.engine.announce { $0.listening = bound }
+            driver.engine.announce {
+                $0.given = given
+                $0.listening = bound
+            }
             if configuration.punchesHoles { driver.startPunching(configuration.punching) }
             driver.start(keeping: configuration.peers)
         }

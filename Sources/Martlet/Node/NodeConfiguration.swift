@@ -17,6 +17,9 @@ public struct NodeConfiguration: Sendable {
     public var passphrase: String?
     /// Addresses to accept connections at, such as `/ip4/0.0.0.0/tcp/4001`. Port 0 takes a free one.
     public var listenAddresses: [Multiaddr] = []
+    /// Addresses that others reach this node at although it cannot see them itself, as behind a load balancer or a port that was
+    /// forwarded by hand. They are told to peers before all others.
+    public var announceAddresses: [Multiaddr] = []
     /// Peers to stay connected to, as addresses; with `/p2p/…` at the end only that peer is accepted.
     public var peers: [Multiaddr] = []
     /// Relays to be reached through by those who cannot reach this node otherwise: circuit relays of libp2p, version 2. The node
@@ -37,6 +40,9 @@ public struct NodeConfiguration: Sendable {
     public var limits = SwarmLimits()
     public var dialing = DialSettings()
     public var connection = ConnectionConfiguration()
+    /// How long a peer may take to agree on a stream's protocol, to identify itself, and to ask or answer as a relay or its
+    /// client.
+    public var streamTimeout = Duration.seconds(10)
     /// What peers may make the node spend on calls.
     public var rpc = RPCLimits()
     /// Whether the node tries to replace connections through relays by direct ones.

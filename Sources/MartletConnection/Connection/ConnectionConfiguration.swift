@@ -22,6 +22,9 @@ public struct ConnectionConfiguration: Sendable {
     public var maximumStreamWindow = 48 * 1024 * 1024
     /// How far the receive windows of all streams together may grow.
     public var maximumConnectionWindow = 64 * 1024 * 1024
+    /// The payload of one frame at most.
+    public var frameLimit = largestFrame
+    static let largestFrame = 16 * 1024
     /// Above how many queued bytes a stream counts as full.
     public var sendHighWater = 1024 * 1024
     /// At how many queued bytes a full stream is reported `.writable`.

@@ -15,6 +15,8 @@ public import MartletIdentity
 ///
 /// Specification: libp2p/specs `noise/README.md`, `yamux/README.md`, `connections/README.md`.
 public final class SecureConnection: ByteStreamConnection {
+    /// What a record of one frame has beside the frame's payload: its length and tag, and the frame's header.
+    public static let recordOverhead = lengthByteCount + RecordCipher.tagByteCount + YamuxHeader.byteCount
     /// A record's length in front of it.
     private static let lengthByteCount = 2
     /// The smallest record worth starting: a frame of one byte.
@@ -225,12 +227,14 @@ public final class SecureConnection: ByteStreamConnection {
                 negotiationOutput = []
             }
             guard isEstablished else { return }
-            // Into a buffer that holds something already, no frame is squeezed: it goes whole into the next.
-            let mayCut = buffer.count == 0
-            while try appendRecord(
-                to: &buffer, limit: YamuxSession.recordLimit, sealedBy: sending,
-                filledBy: { session.fill($0, mayCut: mayCut, detaching: true, tail: &$1, now: now) })
-            {}
+            var isMore = true
+            while isMore {
+                // Into a buffer that holds something already, no frame is squeezed: it goes whole into the next.
+                let mayCut = buffer.count == 0
+                isMore = try appendRecord(
+                    to: &buffer, limit: YamuxSession.recordLimit, sealedBy: sending,
+                    filledBy: { session.fill($0, mayCut: mayCut, detaching: true, tail: &$1, now: now) })
+            }
         } catch {
             end(.recordFailed(error))
         }

@@ -15,6 +15,15 @@ struct SendQueue {
         byteCount += bytes.count
     }
 
+    /// How many bytes a frame of at most `limit` takes: a piece of `large` bytes or more goes on its own, so that it can be sent
+    /// from where it is. Were frames cut without regard to pieces, one odd piece would have every later one copied.
+    func frameByteCount(limit: Int, large: Int) -> Int {
+        guard first.count < limit else { return limit }
+        if first.count >= large { return first.count }
+        if let next = rest.first, next.count >= large { return first.count }
+        return limit
+    }
+
     /// Moves the first `room.count` bytes out into `room`. There must be that many.
     mutating func move(into room: UnsafeMutableRawBufferPointer) {
         precondition(room.count <= byteCount, "taking \(room.count) of \(byteCount) bytes")

@@ -81,6 +81,8 @@ extension YamuxSession {
         }
     }
 
+    private var frameLimit: Int { min(configuration.frameLimit, Self.frameLimit) }
+
     private func nextReady() -> YamuxStream? {
         ready[0].first ?? ready[1].first ?? ready[2].first
     }
@@ -88,8 +90,11 @@ extension YamuxSession {
     /// Writes one DATA frame. Returns false when the record ends before it.
     private func writeData(of stream: YamuxStream, _ writer: inout FrameWriter, mayCut: Bool) -> Bool {
         let list = Int(stream.priority.rawValue)
-        if stream.deficit == 0 { stream.deficit = Self.frameLimit }
-        var count = min(stream.queue.byteCount, stream.sendWindow, stream.deficit)
+        // A frame may exceed what is left of the stream's turn; the next turn is shorter by that. Cut to fit, it would leave a
+        // rest to be copied.
+        if stream.deficit <= 0 { stream.deficit += Self.frameLimit }
+        var count = min(stream.queue.byteCount, stream.sendWindow, frameLimit)
+        if writer.mayDetach { count = stream.queue.frameByteCount(limit: count, large: Self.detachThreshold) }
         let available = writer.remaining - YamuxHeader.byteCount
         if count > available {
             // Whether in this record or the next, the rest of a frame costs a header; so only a record that would
@@ -115,7 +120,7 @@ extension YamuxSession {
         stream.deficit -= count
 
         if stream.isSendable {
-            if stream.deficit == 0 { ready[list].rotate() }
+            if stream.deficit <= 0 { ready[list].rotate() }
         } else {
             stream.deficit = 0
             ready[list].remove(stream)

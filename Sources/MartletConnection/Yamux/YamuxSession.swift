@@ -16,8 +16,9 @@ public import MartletCore
 @_spi(Fuzzing)
 public final class YamuxSession {
     public static let protocolID = "/yamux/1.0.0"
-    /// The payload of one DATA frame at most, and what a stream sends in one turn of its class.
-    static let frameLimit = 16 * 1024
+    /// The payload of one DATA frame at most, and about what a stream sends in one turn of its class. A configuration may
+    /// want less.
+    static let frameLimit = ConnectionConfiguration.largestFrame
 
     let role: ConnectionRole
     let configuration: ConnectionConfiguration

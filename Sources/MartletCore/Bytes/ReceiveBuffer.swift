@@ -76,6 +76,14 @@ public struct ReceivedRegion {
         upper = range.upperBound
     }
 
+    /// The region of a slice, to be changed where it is. For who was handed the slice and knows that nobody else has a part of
+    /// it: what a stream received belongs to its handler.
+    @inlinable
+    public init?(owning slice: Bytes) {
+        guard let storage = slice.storage else { return nil }
+        self.init(storage: storage, range: Int(slice.lower)..<Int(slice.upper))
+    }
+
     /// A region of its own holding a copy of `bytes`: for tests and simulated networks.
     public init(copying bytes: some Collection<UInt8>) {
         let storage = BytesStorage(capacity: bytes.count)

@@ -5,7 +5,7 @@ public import MartletSwarm
 public final class AutoNATProbeHandler: StreamHandler {
     private let address: Multiaddr
     private let nonce: UInt64
-    private var reader = CircuitMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT message")
+    private var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT message")
     private var hasSentData = false
     private weak var stream: PeerStream?
     /// Called once, on the connection's loop.

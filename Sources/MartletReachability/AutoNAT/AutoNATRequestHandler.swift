@@ -28,7 +28,7 @@ public final class AutoNATRequestHandler: StreamHandler {
 
     private let server: AutoNATServer
     private let dial: Dial
-    private var reader = CircuitMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT message")
+    private var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT message")
     private var state = State.waitingForRequest
 
     public init(server: AutoNATServer, dial: @escaping Dial) {

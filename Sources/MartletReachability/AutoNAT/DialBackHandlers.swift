@@ -4,7 +4,7 @@ public import MartletSwarm
 /// Says a nonce at an address that was dialed for a peer.
 public final class DialBackSender: StreamHandler {
     private let nonce: UInt64
-    private var reader = CircuitMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT dial-back answer")
+    private var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT dial-back answer")
     /// Called once: whether the peer took the nonce.
     private var onEnd: ((Bool) -> Void)?
 
@@ -44,7 +44,7 @@ public final class DialBackReceiver: StreamHandler {
     public typealias Check = (_ nonce: UInt64, _ isExpected: @escaping (Bool) -> Void) -> Void
 
     private let check: Check
-    private var reader = CircuitMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT dial-back")
+    private var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit, field: "AutoNAT dial-back")
     private var isDone = false
 
     public init(check: @escaping Check) { self.check = check }

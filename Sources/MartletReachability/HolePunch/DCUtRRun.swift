@@ -24,7 +24,7 @@ public final class DCUtRRun: PunchMachine {
     private var phase = Phase.idle
     private var targets: [TransportAddress] = []
     private var tcpTargets: [TransportAddress] = []
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var orders: Deque<PunchOrder> = []
     public private(set) var report: PunchReport
 

@@ -40,7 +40,7 @@ public final class PunchRun: PunchMachine {
     private var otherShare: [UInt8] = []
     var key: PunchKey?
     var extraSockets = 0
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var isSignallingOver = false
     private var orders: Deque<PunchOrder> = []
     public var report: PunchReport

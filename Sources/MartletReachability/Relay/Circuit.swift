@@ -10,3 +10,10 @@ public enum Circuit {
     /// Addresses of a relay that are read from one reservation; more are left out.
     public static let addressLimit = 16
 }
+
+extension PrefixedMessageReader {
+    /// A reader of the messages of the relay's protocols.
+    public static func circuit() -> PrefixedMessageReader {
+        PrefixedMessageReader(limit: Circuit.messageLimit, field: "circuit message")
+    }
+}

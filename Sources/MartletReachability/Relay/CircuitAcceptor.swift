@@ -16,7 +16,7 @@ public final class CircuitAcceptor: StreamHandler {
         public let limit: ConnectionLimit?
     }
 
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var stream: PeerStream?
     private var early: [UInt8] = []
     private var isAsked = false

@@ -15,7 +15,7 @@ public final class CircuitConnector: StreamHandler {
     }
 
     private let target: PeerID
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var onOutcome: ((Outcome) -> Void)?
 
     /// - Parameter onOutcome: called once, on the loop of the connection to the relay. With `.connected` it hands the stream

@@ -26,7 +26,9 @@ public enum RelayAddresses {
     }
 
     private static func reach(of address: Multiaddr) -> Int {
-        switch address.scope {
+        // Who gives a node a name wants it found.
+        if address.domainName != nil { return 3 }
+        return switch address.scope {
         case .loopback, .unspecified: 0
         case .linkLocal: 1
         case .privateNetwork, .carrierNAT: 2

@@ -34,6 +34,8 @@ public struct RelayConfiguration: Sendable {
     /// How far the receive window of a circuit may grow: what its sender may have under way, and so what waits here at most,
     /// beside `circuitQueue`, when the receiver stalls.
     public var circuitWindow = 4 * 1024 * 1024
+    /// How long a circuit may move nothing once one of its sides has said that it sends nothing more; then it is cut.
+    public var halfClosedTimeout = Duration.seconds(60)
 
     /// The only peers that may reserve and connect; nil lets everybody.
     public var allowedPeers: Set<PeerID>?

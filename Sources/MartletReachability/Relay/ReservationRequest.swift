@@ -12,7 +12,7 @@ public final class ReservationRequest: StreamHandler {
         case failed(String)
     }
 
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var onOutcome: ((Outcome) -> Void)?
 
     /// - Parameter onOutcome: called once, on the loop of the connection to the relay.

@@ -13,7 +13,7 @@ final class ReservationHolder: LoopWork, StreamSocketDelegate, PeerConnectionOwn
     private let socket: StreamSocket
     private let connection: PeerConnection
     private var timer: LoopTimer?
-    private var reader = CircuitMessageReader()
+    private var reader = PrefixedMessageReader.circuit()
     private var onOutcome: ((Outcome) -> Void)?
 
     /// Connects to the relay and reserves. In-loop; `onOutcome` comes once, whatever happens later.

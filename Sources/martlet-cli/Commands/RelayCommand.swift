@@ -32,11 +32,25 @@ struct RelayCommand: AsyncParsableCommand {
         transform: parseMultiaddr)
     var peer: [Multiaddr] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "The address that others reach this relay at, when it is not one of its own: behind a load balancer or a forwarded port. May be given several times. It is told before those that the relay finds out itself.",
+            valueName: "multiaddr"),
+        transform: parseMultiaddr)
+    var announce: [Multiaddr] = []
+
+    @Option(help: "Event loops of the relay, each on a core. (default: one for each core, at most 8)")
+    var loops: Int?
+
     @OptionGroup(title: "Limits") var limits: RelayLimitOptions
     @OptionGroup var data: DataDirectoryOptions
     @OptionGroup var passphrase: PassphraseOptions
     @OptionGroup var node: NodeOptions
     @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+        guard loops.map({ (1...64).contains($0) }) ?? true else { throw ValidationError("--loops is 1 to 64.") }
+    }
 
     func run() async throws {
         let directory = try data.resolve()
@@ -72,6 +86,8 @@ struct RelayCommand: AsyncParsableCommand {
         configuration.dataDirectory = directory.path
         configuration.identity = try KeyFile.loadOrCreate(at: directory.keyFile, passphrase: try passphrase.read())
         configuration.peers = peer
+        configuration.announceAddresses = announce
+        configuration.loopCount = loops
         configuration.relay = limits.configuration
         node.apply(to: &configuration)
         configuration.listenAddresses = listen.isEmpty ? try DefaultListenAddresses.at(port: 4001) : listen

@@ -17,6 +17,16 @@ private let circuit = multiaddr(
     #expect(announced.addresses == [mapped, ip6, circuit, lan])
 }
 
+@Test func whatWasGivenComesBeforeWhatWasFoundOut() {
+    var announced = AnnouncedAddresses()
+    let balancer = multiaddr("/ip4/11.9.9.9/tcp/443")
+    announced.listening = [lan, ip6]
+    announced.unreachable = [ip6]
+    announced.confirmed = [mapped]
+    announced.given = [balancer, mapped]
+    #expect(announced.addresses == [balancer, mapped, lan])
+}
+
 @Test func whatStrangersCannotReachIsLeftOutWhenThereIsAnotherWayIn() {
     var announced = AnnouncedAddresses()
     announced.listening = [lan, ip6]

@@ -17,7 +17,7 @@ private let messages: [AutoNATMessage] = [
 
 @Test(arguments: messages)
 func whatIsWrittenIsReadAgain(_ message: AutoNATMessage) throws {
-    var reader = CircuitMessageReader(limit: AutoNAT.messageLimit)
+    var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit)
     var bytes = Bytes(message.encoded)
     let body = try reader.next(from: &bytes)
     #expect(bytes.isEmpty)
@@ -52,7 +52,7 @@ func whatIsNoMessageIsRefused(_ bytes: [UInt8]) {
 @Test func addressesBeyondTheLimitAreNotLookedAt() throws {
     let addresses = (1...60).map { multiaddr("/ip4/11.7.0.9/tcp/\($0)") }
     var bytes = Bytes(AutoNATMessage.dialRequest(addresses: addresses, nonce: 1).encoded)
-    var reader = CircuitMessageReader(limit: AutoNAT.messageLimit)
+    var reader = PrefixedMessageReader(limit: AutoNAT.messageLimit)
     guard let body = try reader.next(from: &bytes), case .dialRequest(let read, _) = try AutoNATMessage(body) else {
         Issue.record("not read")
         return

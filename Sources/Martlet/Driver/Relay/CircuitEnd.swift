@@ -35,6 +35,10 @@ final class CircuitEnd: LoopWork, @unchecked Sendable {
     private var isClosed = false
     private var rateTimer: LoopTimer?
     private var lifeTimer: LoopTimer?
+    /// Runs once this end's peer has said that it sends nothing more.
+    private var halfClosedTimer: LoopTimer?
+    /// When bytes last went out here.
+    private var lastForward = Instant(nanoseconds: 0)
 
     /// - Parameter onClosed: called once, on the loop, when nothing more happens here.
     private init(
@@ -93,6 +97,7 @@ final class CircuitEnd: LoopWork, @unchecked Sendable {
         stream = nil
         rateTimer?.cancel()
         lifeTimer?.cancel()
+        halfClosedTimer?.cancel()
         let other = other.take()
         if !isOrderly { other?.post { $0.isReset = true } }
         mailbox.withLock { $0 = Mailbox() }
@@ -111,7 +116,21 @@ final class CircuitEnd: LoopWork, @unchecked Sendable {
         }
     }
 
-    func remoteFinished() { other?.post { $0.isFinished = true } }
+    func remoteFinished() {
+        other?.post { $0.isFinished = true }
+        guard !isClosed, halfClosedTimer == nil else { return }
+        lastForward = loop.now
+        let timer = LoopTimer(loop: loop) { [weak self] in self?.endIfIdle() }
+        timer.schedule(at: loop.now + terms.halfClosedTimeout)
+        halfClosedTimer = timer
+    }
+
+    /// One direction has ended, and the other moves nothing: whoever should end it has forgotten.
+    private func endIfIdle() {
+        guard !isClosed else { return }
+        let end = lastForward + terms.halfClosedTimeout
+        if loop.now >= end { stream?.reset() } else { halfClosedTimer?.schedule(at: end) }
+    }
 
     /// The queue has drained as far as was asked for.
     func writable() { grant() }
@@ -154,6 +173,7 @@ final class CircuitEnd: LoopWork, @unchecked Sendable {
         stream.connection?.advance(to: loop.now)
         let allowed = flow.received(bytes.count)
         stream.send(bytes.prefix(allowed))
+        lastForward = loop.now
         terms.statistics.passed(allowed)
         if allowed < bytes.count {
             terms.statistics.cutOff()
@@ -190,6 +210,8 @@ struct CircuitTerms: Sendable {
     let shared: RateLimit?
     let queueLimit: Int
     let window: Int
+    /// How long the circuit may move nothing once one side has finished.
+    let halfClosedTimeout: Duration
     let statistics: RelayStatistics
 }
 

@@ -9,7 +9,7 @@ import MartletSwarm
 /// (libp2p specs, relay/circuit-v2.md, "Hop Protocol"). Confined to its connection's loop.
 final class HopStream: StreamHandler, @unchecked Sendable {
     private enum State {
-        case reading(CircuitMessageReader)
+        case reading(PrefixedMessageReader)
         /// The request is with the relay, or the circuit being made.
         case deciding
         /// The stream is the circuit.
@@ -21,7 +21,7 @@ final class HopStream: StreamHandler, @unchecked Sendable {
     let loop: EventLoop
     let client: RelayClient
     private let service: RelayService
-    private var state = State.reading(CircuitMessageReader())
+    private var state = State.reading(PrefixedMessageReader.circuit())
     private var stream: PeerStream?
     private var end: CircuitEnd?
     /// What the peer sent behind its request, or before the circuit was open. Its window bounds it.
@@ -50,7 +50,7 @@ final class HopStream: StreamHandler, @unchecked Sendable {
         }
     }
 
-    private func read(_ bytes: Bytes, with reader: inout CircuitMessageReader, on stream: PeerStream) {
+    private func read(_ bytes: Bytes, with reader: inout PrefixedMessageReader, on stream: PeerStream) {
         var rest = bytes
         do {
             let message = try reader.next(from: &rest)

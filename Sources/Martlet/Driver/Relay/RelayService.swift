@@ -110,7 +110,8 @@ final class RelayService: @unchecked Sendable {
         let limit = server.limit
         let terms = CircuitTerms(
             limit: limit, rate: configuration.circuitRate, shared: shared, queueLimit: configuration.circuitQueue,
-            window: configuration.circuitWindow, statistics: statistics)
+            window: configuration.circuitWindow, halfClosedTimeout: configuration.halfClosedTimeout,
+            statistics: statistics)
         let (source, end) = CircuitEnd.pair(hop.loop, connection.loop, terms: terms, now: .systemNow()) {
             self.driver?.toHome { _ in self.ended(id) }
         }

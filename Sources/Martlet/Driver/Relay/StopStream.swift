@@ -8,7 +8,7 @@ import MartletSwarm
 /// "Stop Protocol"). Confined to its connection's loop.
 final class StopStream: StreamHandler, @unchecked Sendable {
     private enum State {
-        case reading(CircuitMessageReader)
+        case reading(PrefixedMessageReader)
         case open
         case done
     }
@@ -16,7 +16,7 @@ final class StopStream: StreamHandler, @unchecked Sendable {
     private let end: CircuitEnd
     private let source: PeerID
     private let limit: ConnectionLimit?
-    private var state = State.reading(CircuitMessageReader())
+    private var state = State.reading(PrefixedMessageReader.circuit())
     /// Called once, on the loop: whether the peer took the circuit.
     private var onAnswer: (@Sendable (Bool) -> Void)?
 
@@ -54,7 +54,7 @@ final class StopStream: StreamHandler, @unchecked Sendable {
         }
     }
 
-    private func read(_ bytes: Bytes, with reader: inout CircuitMessageReader, on stream: PeerStream) {
+    private func read(_ bytes: Bytes, with reader: inout PrefixedMessageReader, on stream: PeerStream) {
         var rest = bytes
         do {
             let message = try reader.next(from: &rest)

@@ -1,12 +1,12 @@
 public import MartletCore
 
 /// Takes one length-prefixed message at a time from the start of a stream, and leaves what follows it: after the last
-/// message of a handshake that is already the tunnelled connection.
+/// message of a handshake that may already be a tunnelled connection.
 ///
 ///     while let message = try reader.next(from: &bytes) { … }
 ///
 /// A value that holds at most one unfinished message.
-public struct CircuitMessageReader: Sendable {
+public struct PrefixedMessageReader: Sendable {
     private let limit: Int
     private let field: String
     private var buffer: [UInt8] = []
@@ -14,7 +14,7 @@ public struct CircuitMessageReader: Sendable {
     /// - Parameters:
     ///   - limit: the length in bytes beyond which a message is refused.
     ///   - field: what errors call a message.
-    public init(limit: Int = Circuit.messageLimit, field: String = "circuit message") {
+    public init(limit: Int, field: String = "message") {
         self.limit = limit
         self.field = field
     }
