@@ -91,6 +91,31 @@ import Testing
             pair.dialer.closeReasons == [.transportFailed("the peer does not know the connection any more")])
     }
 
+    @Test func whatComesInManyPiecesIsHandedUpTogether() throws {
+        let pair = try QUICHarness.established()
+        let client = try #require(pair.dialer.connection as? QUICConnection)
+        let listener = try #require(pair.listener.connection as? QUICConnection)
+        let id = try client.openStream(now: pair.now)
+        client.send(Bytes([UInt8](repeating: 7, count: 9_000)), on: id)
+        let room = UnsafeMutableRawBufferPointer.allocate(byteCount: DatagramBatch.room, alignment: 16)
+        defer { room.deallocate() }
+        var datagramCount = 0
+        while client.hasPendingTransmit, let batch = client.transmit(into: room, now: pair.now) {
+            for start in stride(from: 0, to: batch.byteCount, by: batch.datagramSize) {
+                let bytes = Array(room[start..<min(start + batch.datagramSize, batch.byteCount)])
+                give(bytes, to: pair.server, from: pair.client.address.port, now: pair.now)
+                datagramCount += 1
+            }
+        }
+        #expect(datagramCount > 1)
+        #expect(pair.server.endpoint.nextTouched() === listener)
+        var pieces: [Int] = []
+        while let event = listener.nextEvent() {
+            if case .data(id, let bytes) = event { pieces.append(bytes.count) }
+        }
+        #expect(pieces == [9_000])
+    }
+
     @Test func resetsAreRationed() {
         var configuration = QUICConfiguration()
         configuration.resetsPerSecond = 5

@@ -84,6 +84,33 @@ private final class TestReceiver: DatagramSocketDelegate, @unchecked Sendable {
         }
     }
 
+    /// The kernel joins what was sent together and leaves apart what was not; a turn that may take one byte takes one batch.
+    @Test(arguments: [1 << 20, 1])
+    func datagramsThatMayBeJoinedArriveWholeInBatches(bytesPerTurn: Int) async throws {
+        try await withGroup(loopCount: 2) { group in
+            var options = DatagramOptions()
+            options.joinsDatagrams = true
+            options.receivedBytesPerTurn = bytesPerTurn
+            let (sender, _) = try await open(group.loops[0])
+            let (target, receiver) = try await open(group.loops[1], options: options)
+            let to = target.value.localAddress
+            let apart = (0..<200).map { [UInt8](repeating: UInt8($0), count: 1 + $0 * 7) }
+            let joined = [UInt8](repeating: 201, count: 29_500)
+            try await group.loops[0].perform {
+                for bytes in apart { try sender.value.send(Bytes(bytes), to: to) }
+            }
+            try await group.loops[0].perform {
+                #expect(joined.withUnsafeBytes { sender.value.sendNow($0, size: 1_000, to: to) })
+            }
+            await receiver.wait { $0.received.count == 230 }
+            try await group.loops[1].perform {
+                #expect(receiver.received.prefix(200).map(\.0) == apart)
+                #expect(receiver.received.dropFirst(200).map(\.0.count) == [Int](repeating: 1_000, count: 29) + [500])
+                #expect(receiver.batchCount < 230)
+            }
+        }
+    }
+
     @Test func aFullQueueRefusesAndSaysWhenItHasRoom() async throws {
         try await withGroup { group in
             let loop = group.next()

@@ -43,10 +43,10 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     static func bind(loop: EventLoop, at address: SocketAddress) throws(SocketError) -> DatagramSocket {
         var options = DatagramOptions()
         options.joinsDatagrams = true
-        options.maximumDatagramSize = 65_535
-        options.receivesPerTurn = 16
         options.sendBufferSize = 4 * 1024 * 1024
-        options.receiveBufferSize = 4 * 1024 * 1024
+        // The kernel counts 2,304 bytes for a packet of 1,452, and twice what it is asked for: 7,200 packets, which come in 85 ms
+        // at 1 Gbit/s. A program that is not scheduled for as long loses none.
+        options.receiveBufferSize = 8 * 1024 * 1024
         return try DatagramSocket.bind(loop: loop, address: address, options: options)
     }
 

@@ -32,6 +32,9 @@ public final class QUICEndpoint {
     private var byAddress: [QUICAddress: [QUICConnection]] = [:]
     private var accepted = Deque<QUICConnection>()
     private var touched = Deque<QUICConnection>()
+    /// The connection that datagrams came for last, and its id in them.
+    private var current: QUICConnection?
+    private var currentID: QUICConnectionID?
     private var answers: RingBuffer<(Bytes, QUICAddress)>
     private var resetWindow: Instant?
     private var resetsInWindow = 0
@@ -69,6 +72,7 @@ public final class QUICEndpoint {
 
     /// A connection that got datagrams since it was last returned here.
     public func nextTouched() -> QUICConnection? {
+        endRun()
         guard let connection = touched.popFirst() else { return nil }
         connection.isTouched = false
         return connection
@@ -105,13 +109,12 @@ public final class QUICEndpoint {
 
     // MARK: Receiving
 
-    /// Takes datagrams that came from one address, lying one behind the other, all of one size but the last.
+    /// Takes datagrams that came from one address, lying one behind the other, all of one size but the last. What many calls bring
+    /// for a connection is handed up together, when `nextTouched` is asked.
     public func receive(
         _ datagrams: UnsafeRawBufferPointer, datagramSize: Int, from address: QUICAddress, now: Instant
     ) {
         guard datagramSize > 0 else { return }
-        var current: QUICConnection?
-        var currentID: QUICConnectionID?
         var start = 0
         while start < datagrams.count {
             let end = min(start + datagramSize, datagrams.count)
@@ -123,14 +126,20 @@ public final class QUICEndpoint {
                 continue
             }
             let connection = find(datagram, address, now)
-            if connection !== current { current?.batchEnded() }
+            if connection !== current { endRun() }
             current = connection
             currentID = id
             guard let connection else { continue }
             connection.receive(datagram, from: address, now: now)
             touch(connection)
         }
+    }
+
+    /// Hands up what the last connection received: the next uses the same room.
+    private func endRun() {
         current?.batchEnded()
+        current = nil
+        currentID = nil
     }
 
     /// Gives back the memory that only traffic needs.

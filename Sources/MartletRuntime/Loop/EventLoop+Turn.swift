@@ -171,7 +171,9 @@ extension EventLoop {
             return
         }
         receiveBuffer.release()
+        joinedBuffer.release()
         receivePool.trim()
+        joinedPool.trim()
         transmitPool.trim()
     }
 
@@ -224,6 +226,7 @@ extension EventLoop {
         helperCondition.broadcast()
         lock.unlock()
         receiveBuffer.release()
+        joinedBuffer.release()
         let code = uv_loop_close(uv)
         precondition(code == 0, "a loop ended with handles open: \(code)")
         self.wakePoll = nil

@@ -51,6 +51,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     /// Bytes from the network land here; lent to whichever socket is reading. In-loop only.
     public let receiveBuffer: ReceiveBuffer
     let receivePool: BufferPool
+    /// Where datagrams land that the kernel joins, each batch with room for the largest. In-loop only.
+    let joinedBuffer: ReceiveBuffer
+    let joinedPool: BufferPool
     let transmitPool: BufferPool
     let name: String
 
@@ -117,6 +120,9 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
         self.receivePool = receivePool
         self.transmitPool = transmitPool
         receiveBuffer = ReceiveBuffer(pool: receivePool)
+        // Pages that nothing was received into take no memory.
+        joinedPool = BufferPool(blockSize: DatagramSocket.joinedBatch * DatagramSocket.joinedSlot, idleLimit: 1)
+        joinedBuffer = ReceiveBuffer(pool: joinedPool)
         uv = .allocate(capacity: 1)
         uv.initialize(to: uv_loop_t())
         let code = uv_loop_init(uv)

@@ -40,20 +40,22 @@ extension DatagramSocketDelegate {
 
 /// How a datagram socket behaves.
 public struct DatagramOptions: Sendable {
-    /// Longer datagrams are dropped and counted.
+    /// Longer datagrams are dropped and counted, unless `joinsDatagrams` makes room for the longest.
     public var maximumDatagramSize = 2048
-    /// Datagrams received before other work of the loop gets its turn.
+    /// Datagrams, joined ones counting as one, and bytes of them that are received before other work of the loop gets its turn.
     public var receivesPerTurn = 256
+    public var receivedBytesPerTurn = 1 << 20
     /// Datagrams, and bytes of them, that wait to be sent; beyond that `send` refuses.
     public var queueLimit = 1024
     public var queuedBytesLimit = 4 * 1024 * 1024
-    /// Bytes of the kernel's buffers, which for datagrams are small by default.
+    /// Bytes of the kernel's buffers, which for datagrams are small by default. The system has limits of its own
+    /// (`net.core.rmem_max`, `net.core.wmem_max`), which bind only programs without privileges.
     public var sendBufferSize: Int? = 2 * 1024 * 1024
     public var receiveBufferSize: Int? = 2 * 1024 * 1024
     /// Lets several sockets of this user share the port.
     public var sharesPort = false
-    /// Has the kernel join datagrams that arrive together, up to 64 KiB, which `maximumDatagramSize` then limits together;
-    /// and has it neither cut nor drop silently what is too long for the path.
+    /// Has the kernel join datagrams that arrive together, up to 64 KiB, and has it neither cut nor drop silently what is too
+    /// long for the path.
     public var joinsDatagrams = false
 
     public init() {}
@@ -89,6 +91,11 @@ public final class DatagramSocket: LoopResource {
         let address: SocketAddress
     }
 
+    /// Room for datagrams that the kernel has joined, and how many such rooms a batch has while it joins none, or does.
+    static let joinedSlot = 65_536
+    static let joinedBatch = 32
+    private static let joiningBatch = 4
+
     private let descriptor: CInt
     private let options: DatagramOptions
     private let poll: PollHandle
@@ -96,6 +103,8 @@ public final class DatagramSocket: LoopResource {
     private var queuedByteCount = 0
     private var isBlocked = false
     private var cutsDatagrams = true
+    /// The kernel has joined datagrams of the last batch, which are then few and long.
+    private var isJoining = false
     private var wasFull = false
     private var isClosed = false
     private var flushWork: DatagramFlush!
@@ -111,12 +120,7 @@ public final class DatagramSocket: LoopResource {
         do throws(SocketError) {
             if options.sharesPort { Descriptor.shareAddress(descriptor) }
             if options.joinsDatagrams { martlet_prepare_segments(descriptor, address.isIP6 ? 1 : 0) }
-            if let size = options.sendBufferSize {
-                Descriptor.set(descriptor, SOL_SOCKET, SO_SNDBUF, CInt(clamping: size))
-            }
-            if let size = options.receiveBufferSize {
-                Descriptor.set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size))
-            }
+            Descriptor.setBuffers(descriptor, send: options.sendBufferSize, receive: options.receiveBufferSize)
             let code = Descriptor.bind(descriptor, to: address)
             if code != 0 { throw SocketError(.bind, address, code: code) }
             guard let poll = PollHandle(loop: loop, descriptor: descriptor) else {
@@ -248,13 +252,14 @@ public final class DatagramSocket: LoopResource {
 
     private func receive() {
         loop.noteBufferUse()
-        let slot = max(64, min(options.maximumDatagramSize, 65_536))
-        let perBatch = max(1, min(Int(MARTLET_BATCH_LIMIT), 65_536 / slot))
+        let buffer = options.joinsDatagrams ? loop.joinedBuffer : loop.receiveBuffer
+        let slot = options.joinsDatagrams ? Self.joinedSlot : max(64, min(options.maximumDatagramSize, 65_536))
         let batch = loop.scratchBatch()
         var remaining = options.receivesPerTurn
-        while remaining > 0, !isClosed {
-            let wanted = min(perBatch, remaining)
-            let space = loop.receiveBuffer.space(minimum: slot * wanted, keeping: Bytes())
+        var remainingBytes = options.receivedBytesPerTurn
+        while remaining > 0, remainingBytes > 0, !isClosed {
+            let wanted = min(batchLimit(slot), remaining)
+            let space = buffer.space(minimum: slot * wanted, keeping: Bytes())
             let count = martlet_batch_receive(batch, descriptor, space.baseAddress, slot, CInt(wanted))
             guard count >= 0 else {
                 // An error about a datagram sent earlier (ICMP); it is taken by this call.
@@ -264,19 +269,28 @@ public final class DatagramSocket: LoopResource {
                 continue
             }
             if count == 0 { return }
-            deliver(Int(count), slot: slot, batch: batch)
+            remainingBytes -= deliver(Int(count), slot: slot, batch: batch, from: buffer)
             remaining -= Int(count)
             if count < wanted { return }
         }
     }
 
-    private func deliver(_ count: Int, slot: Int, batch: OpaquePointer) {
+    /// Where the kernel joins nothing, each datagram takes a room for many, and a batch needs many rooms to be worth the call.
+    private func batchLimit(_ slot: Int) -> Int {
+        guard options.joinsDatagrams else { return max(1, min(Int(MARTLET_BATCH_LIMIT), 65_536 / slot)) }
+        return isJoining ? Self.joiningBatch : Self.joinedBatch
+    }
+
+    /// Hands over a batch; returns how many bytes it was.
+    private func deliver(_ count: Int, slot: Int, batch: OpaquePointer, from buffer: ReceiveBuffer) -> Int {
         let lastLength = martlet_batch_length(batch, CInt(count - 1))
-        let region = loop.receiveBuffer.received(slot * (count - 1) + min(slot, lastLength))
+        let region = buffer.received(slot * (count - 1) + min(slot, lastLength))
         let start = region.range.lowerBound
         // Taken out before any is delivered: a delegate may use the batch.
         var arrivals: [(Range<Int>, Int, SocketAddress)] = []
         arrivals.reserveCapacity(count)
+        var byteCount = 0
+        isJoining = false
         for index in 0..<count {
             guard martlet_batch_is_truncated(batch, CInt(index)) == 0 else {
                 truncatedCount += 1
@@ -289,14 +303,17 @@ public final class DatagramSocket: LoopResource {
             let lower = start + slot * index
             let count = martlet_batch_length(batch, CInt(index))
             let size = martlet_batch_segment(batch, CInt(index))
+            if size > 0, size < count { isJoining = true }
+            byteCount += count
             arrivals.append((lower..<lower + count, size > 0 ? size : count, address))
         }
         for (range, size, address) in arrivals {
-            guard let delegate else { return }
+            guard let delegate else { return byteCount }
             let region = ReceivedRegion(storage: region.storage, range: range)
             delegate.datagramsReceived(region, size: size, from: address)
         }
         delegate?.datagramBatchEnded()
+        return byteCount
     }
 
     fileprivate func flush() {

@@ -66,6 +66,20 @@ enum Descriptor {
         if let size = options.receiveBufferSize { set(descriptor, SOL_SOCKET, SO_RCVBUF, CInt(clamping: size)) }
     }
 
+    /// Sizes of the kernel's buffers: beyond the system's limit for a program that may, else up to it.
+    static func setBuffers(_ descriptor: CInt, send: Int?, receive: Int?) {
+        #if canImport(Glibc)
+            let kinds = [(send, SO_SNDBUF, SO_SNDBUFFORCE), (receive, SO_RCVBUF, SO_RCVBUFFORCE)]
+        #else
+            let kinds = [(send, SO_SNDBUF, SO_SNDBUF), (receive, SO_RCVBUF, SO_RCVBUF)]
+        #endif
+        for (size, name, forced) in kinds {
+            guard let size else { continue }
+            set(descriptor, SOL_SOCKET, name, CInt(clamping: size))
+            if forced != name { set(descriptor, SOL_SOCKET, forced, CInt(clamping: size)) }
+        }
+    }
+
     /// Chooses how the congestion of a connected socket is controlled, when its round trip is known.
     static func prepareConnected(_ descriptor: CInt, _ address: SocketAddress, _ options: StreamSocketOptions) {
         guard !address.isUnix, let name = options.longPathControl else { return }
