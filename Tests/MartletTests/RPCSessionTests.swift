@@ -177,7 +177,7 @@ private func pairOfNodes(sessionsPerPeer: Int = 2) async throws -> NodePair {
 }
 
 /// While its timer is set a session keeps itself; when it is over, nothing does.
-@Test(.timeLimit(.minutes(1)), arguments: [true, false])
+@Test(.timeLimit(.minutes(10)), arguments: [true, false])
 func aSessionThatIsOverIsLetGo(callerStops: Bool) async throws {
     let pair = try await pairOfNodes()
     _ = try await pair.a.call(pair.b.peerID, NodeRPC.listPath)
