@@ -113,7 +113,8 @@ let package = Package(
             ],
             swiftSettings: settings),
         .executableTarget(
-            name: "interop-node", dependencies: ["Martlet", "MartletCore", "MartletIdentity", arguments],
+            name: "interop-node",
+            dependencies: ["Martlet", "MartletCore", "MartletIdentity", "MartletQUIC", arguments],
             path: "Interop/Node", swiftSettings: settings),
 
         tests("MartletCore", ["TestVectors"]),

@@ -25,6 +25,11 @@ enum CallsInFlight {
         }
     }
 
+    /// One call of `echo`.
+    static func call(_ node: Node, _ peer: PeerID, _ text: String) async throws {
+        _ = try await node.call(peer, "\(service).echo", RPCMessage(utf8: text))
+    }
+
     /// What all callers have seen.
     private final class Tally: Sendable {
         let counts = Mutex(Counts())

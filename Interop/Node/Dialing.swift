@@ -29,6 +29,7 @@ struct Dialing {
         case "reset-by-dialer": return try await resetByDialer()
         case "refused": return try await refused()
         case "calls": return try await CallsInFlight.run(node, peer, count: count)
+        case "silence": return try await Silence(node: node, peer: peer, count: count).run()
         case "wait": return wait()
         default: throw Failed(description: "no scenario \(scenario)")
         }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Martlet
 import MartletCore
+import MartletQUIC
 
 #if canImport(Glibc)
     import Glibc
@@ -19,10 +20,14 @@ struct InteropNode: AsyncParsableCommand {
         @Option var listen = ["/ip4/127.0.0.1/tcp/0"]
         @Option var relay: [String] = []
         @Option var network: String?
+        @Option(help: "Where the node's key is kept.") var dataDir: String?
+        @Flag(help: "Have every QUIC client prove its address first.") var asksForAddresses = false
 
         func run() async throws {
             let node = try await Node.start {
                 $0.network = network
+                $0.dataDirectory = dataDir
+                if asksForAddresses { $0.quic.retryThreshold = 0 }
                 $0.listenAddresses = try listen.map { try Multiaddr($0) }
                 $0.relays = try relay.map { try Multiaddr($0) }
             }

@@ -79,8 +79,8 @@ class Program:
 
 
 class Listener(Program):
-    def __init__(self, kind, address="/ip4/127.0.0.1/tcp/0", network=NETWORK):
-        super().__init__(kind, "listen", "--listen", address, network=network)
+    def __init__(self, kind, address="/ip4/127.0.0.1/tcp/0", *options, network=NETWORK):
+        super().__init__(kind, "listen", "--listen", address, *options, network=network)
         self.kind = kind
         ready = self.line()
         assert ready["event"] == "ready", ready

@@ -169,6 +169,42 @@ import Testing
         #expect(pair.listener.closeReasons == [.unresponsive(.milliseconds(2500))])
     }
 
+    @Test func aPeerBehindALongPathIsNotTakenForDead() throws {
+        var configuration = ConnectionConfiguration()
+        configuration.keepAliveInterval = .milliseconds(500)
+        configuration.deadAfter = .seconds(1)
+        let pair = try QUICHarness(clientConnection: configuration, serverConnection: configuration)
+        // An answer to a keep-alive takes longer than the peer may be silent by the configuration.
+        pair.delay = .milliseconds(600)
+        pair.run(for: .seconds(20)) { false }
+        #expect(pair.dialer.remote != nil)
+        #expect(pair.dialer.closeReasons.isEmpty)
+        #expect(pair.listener.closeReasons.isEmpty)
+        pair.isLost = { _ in true }
+        pair.run(for: .seconds(20)) { false }
+        #expect(!pair.dialer.closeReasons.isEmpty)
+        #expect(!pair.listener.closeReasons.isEmpty)
+    }
+
+    @Test func aLoopThatStoodStillReadsFirstWhatCame() throws {
+        let pair = try QUICHarness.established()
+        pair.isLost = { _ in true }
+        let dialer = pair.dialer.connection
+        let late = pair.now + .seconds(10)
+        dialer.handleTimeout(now: late)
+        pair.dialer.drain(now: late)
+        #expect(pair.dialer.closeReasons.isEmpty)
+        let deadline = try #require(dialer.deadline)
+        #expect(deadline <= late + .milliseconds(250))
+        dialer.handleTimeout(now: late + .milliseconds(250))
+        pair.dialer.drain(now: late + .milliseconds(250))
+        guard case .unresponsive(let silence) = pair.dialer.closeReasons.first else {
+            Issue.record("still open, or closed otherwise: \(pair.dialer.closeReasons)")
+            return
+        }
+        #expect(silence >= .milliseconds(10_250))
+    }
+
     @Test func farewellIsHeard() throws {
         let pair = try QUICHarness.established()
         pair.dialer.connection.close(now: pair.now)

@@ -87,6 +87,16 @@ class Lab:
             namespace.close()
         self.daemons, self.links, self.namespaces = [], [], []
 
+    def cut(self, address):
+        """From now on the internet loses every packet from or to this address, without a word."""
+        self.internet.nft(f"""table inet cut {{
+            chain forward {{
+                type filter hook forward priority filter - 5;
+                ip saddr {address} drop
+                ip daddr {address} drop
+            }}
+        }}""")
+
     def _namespace(self, name, forwards=False):
         namespace = Namespace(f"natlab-{name}")
         self.namespaces.append(namespace)

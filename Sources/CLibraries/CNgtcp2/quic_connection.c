@@ -411,6 +411,8 @@ ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t n
 
 int mq_handle_expiry(mq_connection *c, uint64_t now) { return ngtcp2_conn_handle_expiry(c->connection, now); }
 
+uint64_t mq_probe_timeout(mq_connection *c) { return ngtcp2_conn_get_pto(c->connection); }
+
 uint64_t mq_expiry(mq_connection *c) { return ngtcp2_conn_get_expiry(c->connection); }
 
 // MARK: Ending

@@ -13,6 +13,11 @@ import MartletIdentity
 ///
 /// Specification: RFC 9000 to 9002, libp2p/specs `quic/README.md` and `tls/tls.md`.
 public final class QUICConnection: MultiplexedConnection {
+    /// How many times an answer may take what it takes at most before a silent peer counts as dead.
+    private static let probesBeforeDeath = 3
+    /// A call this late means that the own loop stood still; what the peer sent meanwhile is then still unread.
+    private static let lateness = Duration.milliseconds(250)
+
     /// What `RemoteIdentity.muxer` says of such a connection.
     public static let muxerName = "/quic-v1"
 
@@ -42,6 +47,8 @@ public final class QUICConnection: MultiplexedConnection {
     @exclusivity(unchecked) var random: RandomSource
     @exclusivity(unchecked) var now: Instant
     @exclusivity(unchecked) var lastReceived: Instant
+    /// Until when a peer is not dead, because its packets may lie unread.
+    @exclusivity(unchecked) private var grace: Instant?
     @exclusivity(unchecked) var windowTotal = 0
     @exclusivity(unchecked) var isConnectionFull = false
     /// Something happened after which there may be something to send.
@@ -138,16 +145,26 @@ public final class QUICConnection: MultiplexedConnection {
         guard let handle, !isClosed else { return nil }
         var earliest = Instant(nanoseconds: Int64(clamping: mq_expiry(handle)))
         if let closeDeadline { earliest = min(earliest, closeDeadline) }
-        if let deadAfter = configuration.deadAfter, remote != nil { earliest = min(earliest, lastReceived + deadAfter) }
+        if let death { earliest = min(earliest, death) }
         return earliest == .distantFuture ? nil : earliest
+    }
+
+    /// When the silent peer counts as dead: not before there was time for a keep-alive, an answer, and both again when they were lost
+    /// (RFC 9000, 10.1, asks for three such times of any idle time-out).
+    private var death: Instant? {
+        guard let handle, let deadAfter = configuration.deadAfter, remote != nil else { return nil }
+        let answers = Duration.nanoseconds(Int64(clamping: mq_probe_timeout(handle))) * Self.probesBeforeDeath
+        let silence = max(deadAfter, (configuration.keepAliveInterval ?? .zero) + answers)
+        return max(lastReceived + silence, grace ?? lastReceived)
     }
 
     public func handleTimeout(now: Instant) {
         guard let handle, !isClosed else { return }
         self.now = now
         if let closeDeadline, now >= closeDeadline { return endOrderly() }
-        if let deadAfter = configuration.deadAfter, remote != nil, now >= lastReceived + deadAfter {
-            return end(.unresponsive(deadAfter), telling: 0)
+        if let death, now >= death {
+            guard now - death > Self.lateness else { return end(.unresponsive(now - lastReceived), telling: 0) }
+            grace = now + Self.lateness
         }
         guard mq_expiry(handle) <= now.unsigned else { return }
         mayTransmit = true

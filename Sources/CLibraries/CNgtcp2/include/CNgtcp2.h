@@ -142,6 +142,8 @@ int mq_read(mq_connection *connection, const mq_address *remote, const uint8_t *
 ptrdiff_t mq_write(mq_connection *connection, uint8_t *bytes, size_t capacity, uint64_t now, size_t *segment,
     mq_address *remote);
 int mq_handle_expiry(mq_connection *connection, uint64_t now);
+/// How long the library waits for an answer before it sends again, in nanoseconds (RFC 9002, 6.2.1).
+uint64_t mq_probe_timeout(mq_connection *connection);
 /// UINT64_MAX for never.
 uint64_t mq_expiry(mq_connection *connection);
 
