@@ -220,3 +220,27 @@ import Testing
     #expect(error?.code == .streamReset)
     await pair.stop()
 }
+
+@Test func theConfiguredListenerMissesNothing() async throws {
+    let pair = try await NodePair()
+    let events = AsyncStream.makeStream(of: NodeEvent.self)
+    let address = pair.b.listenAddresses[0]
+    let node = try await Node.start {
+        $0.events = events.continuation
+        $0.peers = [address]
+    }
+    // Whoever subscribes now is too late.
+    while try await node.peers().isEmpty { try await Task.sleep(for: .milliseconds(5)) }
+    var iterator = events.stream.makeAsyncIterator()
+    guard case .connected(pair.b.peerID, _, true)? = await iterator.next() else {
+        Issue.record("the first event is not the connection")
+        return
+    }
+    await node.stop()
+    var wasDisconnected = false
+    while let event = await iterator.next() {
+        if case .disconnected(pair.b.peerID, _) = event { wasDisconnected = true }
+    }
+    #expect(wasDisconnected)
+    await pair.stop()
+}

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Hands a node's events to everybody who listens. Each listener has a bounded buffer; a slow one loses the oldest.
+/// Hands a node's events to everybody who listens. Each subscriber has a bounded buffer; a slow one loses the oldest.
 final class NodeEvents: Sendable {
     private static let bufferLimit = 1024
 
@@ -11,6 +11,11 @@ final class NodeEvents: Sendable {
     }
 
     private let state = Mutex(State())
+
+    /// - Parameter first: gets every event; its buffer is its own affair.
+    init(first: AsyncStream<NodeEvent>.Continuation?) {
+        state.withLock { $0.listeners[0] = first }
+    }
 
     func subscribe() -> AsyncStream<NodeEvent> {
         let (stream, continuation) = AsyncStream.makeStream(

@@ -26,6 +26,8 @@ final class ReachabilityDriver: @unchecked Sendable {
     private var watchTimer: LoopTimer!
     private var probes: [UInt64: AutoNATProbeHandler] = [:]
     private var told: [AddressReachability] = []
+    /// The addresses of the gateway that were told of.
+    private var forwardedAddresses: Set<Multiaddr> = []
 
     init(node: NodeDriver, settings: AutoNATSettings, mapsPorts: Bool, blocking: BlockingPool) {
         self.node = node
@@ -288,9 +290,15 @@ final class ReachabilityDriver: @unchecked Sendable {
                     "by": "\(mapping.method.rawValue)",
                 ])
         }
+        var forwarded: Set<Multiaddr> = []
         for mapping in mapper.mappings {
-            for address in addresses(of: mapping) { node.events.send(.portMapped(address, by: mapping.method)) }
+            for address in addresses(of: mapping) where forwarded.insert(address).inserted {
+                if !forwardedAddresses.contains(address) {
+                    node.events.send(.portMapped(address, by: mapping.method))
+                }
+            }
         }
+        forwardedAddresses = forwarded
         announce(isForced: true)
         changed()
     }

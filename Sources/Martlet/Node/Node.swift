@@ -94,7 +94,7 @@ public final class Node: Sendable {
             identity: storage.identity, configuration: settings, random: &random, now: .systemNow(),
             wallTime: .systemNow())
         for (peer, stored) in storage.loadPeers() { engine.swarm.loadPeer(stored, of: peer) }
-        let events = NodeEvents()
+        let events = NodeEvents(first: configuration.events)
         let driver = NodeDriver(
             loops: loops, engine: engine, resolver: Resolver(loop: loops.loops[0]), events: events,
             logger: configuration.logger,
@@ -218,7 +218,8 @@ public final class Node: Sendable {
         try await driver.onHome { $0.reachability.addresses }
     }
 
-    /// Connections made and lost from now on. Ends when the node stops.
+    /// What happens from now on, such as connections made and lost; the last 1,024 events wait for a slow reader. Ends when the
+    /// node stops. `NodeConfiguration.events` gets what happens before, too.
     public func subscribeToEvents() -> AsyncStream<NodeEvent> { events.subscribe() }
 
     /// Measures the round trip to `peer` `count` times, one after the other.

@@ -63,6 +63,9 @@ public struct NodeConfiguration: Sendable {
     /// What the node offers as a relay to peers that cannot be reached directly; nil for nothing. It also widens `limits` so that
     /// all its clients can be connected.
     public var relay: RelayConfiguration?
+    /// Gets all that happens to the node from its start on, and is finished when the node stops. What subscribes after the start
+    /// may be too late for the first connections.
+    public var events: AsyncStream<NodeEvent>.Continuation?
     public var logger: Logger
 
     public init() {

@@ -49,16 +49,19 @@ struct NodeCommand: AsyncParsableCommand {
 
     /// How long `ready` waits for a peer.
     private static let peerWait = Duration.seconds(5)
+    /// Events that wait to be printed; more, and the oldest are not.
+    private static let eventLimit = 1024
 
     func run() async throws {
         let directory = try data.resolve()
         let signals = try Signals { [path = directory.controlSocket] in ControlSocket.remove(path) }
         try directory.create()
         let lock = try NodeLock(directory)
-        let node = try await start(directory)
-        let events = Task { [json = output.json] in if json { await Self.report(node) } }
+        let events = AsyncStream.makeStream(of: NodeEvent.self, bufferingPolicy: .bufferingNewest(Self.eventLimit))
+        let node = try await start(directory, output.json ? events.continuation : nil)
         let control = try await ControlServer.start(for: node, in: directory)
         announceAddresses(node)
+        let report = Task { [json = output.json] in if json { await Self.report(events.stream) } }
         let ready = Task {
             async let peer: Void = waitForPeer(node)
             await waitForRelay(node)
@@ -69,12 +72,15 @@ struct NodeCommand: AsyncParsableCommand {
         ready.cancel()
         control.stop()
         await node.stop()
-        await events.value
+        await report.value
         withExtendedLifetime(lock) {}
     }
 
-    private func start(_ directory: DataDirectory) async throws -> Node {
+    private func start(
+        _ directory: DataDirectory, _ events: AsyncStream<NodeEvent>.Continuation?
+    ) async throws -> Node {
         var configuration = NodeConfiguration()
+        configuration.events = events
         configuration.dataDirectory = directory.path
         configuration.identity = try KeyFile.loadOrCreate(at: directory.keyFile, passphrase: try passphrase.read())
         configuration.peers = peer
@@ -125,15 +131,7 @@ struct NodeCommand: AsyncParsableCommand {
         if output.json { Output.json(Line(event: "ready", peer: "\(node.peerID)")) } else { Output.line("ready") }
     }
 
-    private static func report(_ node: Node) async {
-        let events = node.subscribeToEvents()
-        // A gateway may have answered before anybody listened.
-        var mapped: Set<Multiaddr> = []
-        for forwarded in (try? await node.reachabilityReport())?.forwardedPorts ?? [] {
-            for address in forwarded.addresses where mapped.insert(address).inserted {
-                report(mapping: address, by: forwarded.method)
-            }
-        }
+    private static func report(_ events: AsyncStream<NodeEvent>) async {
         for await event in events {
             switch event {
             case .connected(let peer, let address, let isOutbound):
@@ -166,13 +164,9 @@ struct NodeCommand: AsyncParsableCommand {
                             reachability: known.reachability.rawValue))
                 }
             case .portMapped(let address, let method):
-                if mapped.insert(address).inserted { report(mapping: address, by: method) }
+                Output.json(Line(event: "port_mapped", address: "\(address)", method: method.rawValue))
             }
         }
-    }
-
-    private static func report(mapping address: Multiaddr, by method: PortMappingMethod) {
-        Output.json(Line(event: "port_mapped", address: "\(address)", method: method.rawValue))
     }
 
     /// Until any peer is connected, when there are some to connect to.
