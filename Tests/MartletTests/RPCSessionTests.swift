@@ -176,14 +176,18 @@ private func pairOfNodes(sessionsPerPeer: Int = 2) async throws -> NodePair {
     await pair.stop()
 }
 
+private struct Observed {
+    weak var session: RPCPeer?
+}
+
 /// While its timer is set a session keeps itself; when it is over, nothing does.
 @Test(.timeLimit(.minutes(10)), arguments: [true, false])
 func aSessionThatIsOverIsLetGo(callerStops: Bool) async throws {
     let pair = try await pairOfNodes()
     _ = try await pair.a.call(pair.b.peerID, NodeRPC.listPath)
-    weak var session: RPCPeer? = try pair.a.rpc.caller(for: pair.b.peerID)
-    #expect(session != nil)
+    let observed = Observed(session: try pair.a.rpc.caller(for: pair.b.peerID))
+    #expect(observed.session != nil)
     await (callerStops ? pair.a : pair.b).stop()
-    while session != nil { try await Task.sleep(for: .milliseconds(5)) }
+    while observed.session != nil { try await Task.sleep(for: .milliseconds(5)) }
     await pair.stop()
 }
