@@ -27,6 +27,28 @@ import Testing
         return Double(byteCount) / Double(rate) / ((pair.now - begin) / .seconds(1))
     }
 
+    /// A short path is not paced, a long one is; what went over the one must not be waited for on the other.
+    @Test func aShortPathThatBecomesLongDoesNotStall() throws {
+        let pair = try QUICHarness.established()
+        pair.listener.keepsBytes = false
+        pair.link = QUICLink(
+            bytesPerSecond: 100_000_000, delay: .microseconds(50), longestQueue: .milliseconds(50), lossPerMille: 0)
+        let connection = pair.dialer.connection
+        let id = try connection.openStream(now: pair.now)
+        var sentCount = 30_000_000
+        connection.send(Bytes([UInt8](repeating: 7, count: sentCount)), on: id)
+        pair.run(for: .seconds(60)) { pair.listener[id].receivedCount == sentCount }
+        pair.link = QUICLink(
+            bytesPerSecond: 100_000_000, delay: .milliseconds(20), longestQueue: .milliseconds(50), lossPerMille: 0)
+        for _ in 0..<20 {
+            let begin = pair.now
+            connection.send([1], on: id)
+            sentCount += 1
+            pair.run(for: .seconds(10)) { pair.listener[id].receivedCount == sentCount }
+            #expect(pair.now - begin < .milliseconds(100))
+        }
+    }
+
     /// 100 Mbit/s and 50 ms each way, on which CUBIC gets 6 % with the first loss: loss of one in so many thousand, and a queue of so many milliseconds.
     @Test(arguments: [(0, 50), (1, 50), (1, 200)])
     func aLongLinkThatLosesPacketsIsFilled(lossPerMille: Int, queue: Int64) throws {

@@ -369,10 +369,16 @@ static ngtcp2_ssize write_one(mq_connection *c, ngtcp2_path *path, uint8_t *byte
 
 /// Pacing needs timers finer than the round trip: on a short one it would only make the sender wait, and during the handshake
 /// it would wait by a round trip that was made up.
+///
+/// A connection that was not paced never is: the library counts what was sent since it was last told the time of a packet, and
+/// would first wait as long as all of that takes, which may be seconds. So it is the shortest round trip that decides, not one
+/// that rises and falls with the load.
 static int is_paced(mq_connection *c) {
+    if (c->is_unpaced || !ngtcp2_conn_get_handshake_completed(c->connection)) return 0;
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(c->connection, &info);
-    return ngtcp2_conn_get_handshake_completed(c->connection) && info.smoothed_rtt > 4 * NGTCP2_MILLISECONDS;
+    if (info.min_rtt <= 4 * NGTCP2_MILLISECONDS) c->is_unpaced = 1;
+    return !c->is_unpaced;
 }
 
 ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t now, size_t *segment, mq_address *remote) {

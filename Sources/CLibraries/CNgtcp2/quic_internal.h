@@ -28,6 +28,8 @@ struct mq_connection {
     uint8_t reset_secret[32];
     struct sockaddr_storage local;
     socklen_t local_length;
+    // The round trip was too short for pacing once.
+    int is_unpaced;
     // The peer said that it knows nothing of the connection any more.
     int was_reset;
     // A datagram that was written but does not fit what is being sent: longer than the others, or for another address.
