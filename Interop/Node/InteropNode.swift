@@ -19,6 +19,7 @@ struct InteropNode: AsyncParsableCommand {
 
         @Option var listen = ["/ip4/127.0.0.1/tcp/0"]
         @Option var relay: [String] = []
+        @Flag(help: "Relay for others.") var relays = false
         @Option var network: String?
         @Option(help: "Where the node's key is kept.") var dataDir: String?
         @Flag(help: "Have every QUIC client prove its address first.") var asksForAddresses = false
@@ -28,6 +29,7 @@ struct InteropNode: AsyncParsableCommand {
                 $0.network = network
                 $0.dataDirectory = dataDir
                 if asksForAddresses { $0.quic.retryThreshold = 0 }
+                if relays { $0.relay = RelayConfiguration() }
                 $0.listenAddresses = try listen.map { try Multiaddr($0) }
                 $0.relays = try relay.map { try Multiaddr($0) }
             }

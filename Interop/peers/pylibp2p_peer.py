@@ -4,13 +4,19 @@ import logging
 import os
 import sys
 import time
+from contextlib import AsyncExitStack
 
 import trio
 from libp2p import new_host
 from libp2p.identity.identify import identify
 from libp2p.network.stream.exceptions import StreamEOF, StreamError, StreamReset
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.relay.circuit_v2.config import RelayConfig
+from libp2p.relay.circuit_v2.protocol import CircuitV2Protocol
+from libp2p.relay.circuit_v2.resources import RelayLimits
+from libp2p.relay.circuit_v2.transport import CircuitV2Transport
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
+from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.quic.config import QUICTransportConfig
 from libp2p.transport.quic.exceptions import QUICStreamClosedError
 from libp2p.transport.quic.stream import QUICStream, _QUICStreamEOF
@@ -240,11 +246,19 @@ async def connected_peer(host, name):
             await trio.sleep(0.01)
 
 
+def circuits(host, serves):
+    """Its circuit relay, as server or client. Not on by itself."""
+    limits = RelayLimits(duration=3600, data=1 << 30, max_circuit_conns=64, max_reservations=64)
+    return CircuitV2Protocol(host, limits, allow_hop=serves)
+
+
 async def listen(options):
     set_network(options)
     host = make_host(options.listen, listen_addrs=[Multiaddr(options.listen)])
-    async with host.run(listen_addrs=[Multiaddr(options.listen)]):
+    async with host.run(listen_addrs=[Multiaddr(options.listen)]), AsyncExitStack() as stack:
         Listener(host)
+        if os.environ.get("PYLIBP2P_RELAY"):
+            await stack.enter_async_context(background_trio_service(circuits(host, serves=True)))
         addresses = [str(each) for each in host.get_transport_addrs()]
         peer = host.get_id().to_string()
         common.say(event="ready", peer=peer, addrs=[f"{each}/p2p/{peer}" for each in addresses])
@@ -266,8 +280,17 @@ async def dial(options):
     host = make_host(options.address)
     host.set_stream_handler("/ipfs/bitswap/1.2.0", read_to_end)
     async with host.run(listen_addrs=[]):
+        relay, is_circuit, _ = options.address.partition("/p2p-circuit")
+        await host.connect(info_from_p2p_addr(Multiaddr(relay)))
         info = info_from_p2p_addr(Multiaddr(options.address))
-        await host.connect(info)
+        if is_circuit:
+            # Its host dials no such address by itself; its transport does.
+            protocol = circuits(host, serves=False)
+            async with background_trio_service(protocol):
+                await protocol.event_started.wait()
+                transport = CircuitV2Transport(host, protocol, RelayConfig())
+                await transport.dial(Multiaddr(options.address))
+                return await getattr(Dialer(host, options, info.peer_id), options.scenario.replace("-", "_"))()
         return await getattr(Dialer(host, options, info.peer_id), options.scenario.replace("-", "_"))()
 
 

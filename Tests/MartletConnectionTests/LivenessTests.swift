@@ -78,6 +78,49 @@ import Testing
         #expect(bench.sent() == [])
     }
 
+    @Test func restingConnectionIsAskedAsSeldomAsItIsToldTo() throws {
+        let pair = makeEstablishedPair()
+        pair.dialer.connection.setKeepAlive(KeepAlive(interval: .seconds(3), deadAfter: .seconds(10)))
+        pair.listener.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(15)))
+        pair.stepTime = .milliseconds(5)
+        pair.advanceThroughDeadlines(by: .seconds(2))
+        let before = (pair.dialer.roundTrips.count, pair.listener.roundTrips.count)
+        pair.advanceThroughDeadlines(by: .seconds(60))
+        #expect(pair.dialer.closeReasons.isEmpty && pair.listener.closeReasons.isEmpty)
+        #expect((18...21).contains(pair.dialer.roundTrips.count - before.0))
+        #expect(pair.listener.roundTrips.count - before.1 <= 2, "who is asked need not ask")
+        // And as before when it is told so.
+        pair.dialer.connection.setKeepAlive(nil)
+        let asked = pair.dialer.roundTrips.count
+        pair.advanceThroughDeadlines(by: .seconds(30))
+        #expect(pair.dialer.roundTrips.count - asked >= 25)
+    }
+
+    @Test func peerThatIsDoubtedHasToAnswerAtOnce() throws {
+        let bench = try YamuxBench.started(roundTrip: .milliseconds(20))
+        bench.session.setKeepAlive(KeepAlive(interval: .seconds(60), deadAfter: .seconds(300)))
+        for answers in [true, false] {
+            bench.now = bench.now + .seconds(5)
+            bench.session.probe(now: bench.now)
+            let probed = bench.now
+            let pings = bench.sent()
+            #expect(pings.map(\.header.kind) == [.ping])
+            // Doubting it again changes nothing.
+            bench.session.probe(now: bench.now + .seconds(1))
+            #expect(bench.session.deadline == probed + .milliseconds(1500))
+            if answers {
+                try bench.receive(.ping, .ack, stream: 0, length: pings[0].header.length)
+                bench.session.handleTimeout(now: probed + .seconds(20))
+                #expect(bench.session.outcome == nil)
+            } else {
+                bench.session.handleTimeout(now: probed + .milliseconds(1499))
+                #expect(bench.session.outcome == nil)
+                bench.session.handleTimeout(now: probed + .milliseconds(1500))
+                #expect(bench.session.outcome == .unresponsive(.milliseconds(6500)))
+            }
+        }
+    }
+
     @Test func idlePairLivesAndKnowsItsRoundTrip() {
         let pair = makeEstablishedPair()
         pair.stepTime = .milliseconds(5)

@@ -205,6 +205,29 @@ import Testing
         #expect(silence >= .milliseconds(10_250))
     }
 
+    @Test func restingConnectionIsAskedSeldomAndAnswersWhenItIsDoubted() throws {
+        let pair = try QUICHarness.established()
+        for end in [pair.dialer, pair.listener] {
+            end.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(20)))
+        }
+        pair.advance(by: .seconds(4))
+        let sent = pair.sentCount
+        pair.advance(by: .seconds(60))
+        #expect((1...60).contains(pair.sentCount - sent))
+        let probed = pair.sentCount
+        pair.dialer.connection.probe(now: pair.now)
+        pair.settle()
+        #expect((2...6).contains(pair.sentCount - probed), "a PING and its answer")
+        pair.advance(by: .seconds(3))
+        #expect(pair.dialer.closeReasons.isEmpty && pair.listener.closeReasons.isEmpty)
+        pair.isLost = { _ in true }
+        pair.dialer.connection.probe(now: pair.now)
+        pair.settle()
+        pair.advance(by: .seconds(2))
+        #expect(pair.dialer.closeReasons.count == 1)
+        #expect(pair.listener.closeReasons.isEmpty)
+    }
+
     @Test func farewellIsHeard() throws {
         let pair = try QUICHarness.established()
         pair.dialer.connection.close(now: pair.now)

@@ -279,7 +279,7 @@ private func pattern(_ count: Int) -> [UInt8] {
     @Test func whoSaysNothingOnAStreamToTheRelayIsReset() async throws {
         let relay = try await NodePair.node {
             $0.relay = RelayConfiguration()
-            $0.streamTimeout = .milliseconds(300)
+            $0.streamTimeout = .seconds(1)
         }
         let client = try await NodePair.node()
         try await client.connect(to: relay.listenAddresses[0])

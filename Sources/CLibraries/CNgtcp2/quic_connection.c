@@ -419,6 +419,10 @@ int mq_handle_expiry(mq_connection *c, uint64_t now) { return ngtcp2_conn_handle
 
 uint64_t mq_probe_timeout(mq_connection *c) { return ngtcp2_conn_get_pto(c->connection); }
 
+void mq_set_keep_alive(mq_connection *c, uint64_t interval) {
+    ngtcp2_conn_set_keep_alive_timeout(c->connection, interval);
+}
+
 uint64_t mq_expiry(mq_connection *c) { return ngtcp2_conn_get_expiry(c->connection); }
 
 // MARK: Ending

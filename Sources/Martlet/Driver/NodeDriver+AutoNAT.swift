@@ -23,6 +23,7 @@ extension NodeDriver {
             return false
         }
         engine.observed.networkChanged(localAddresses: addresses)
+        probeRelays()
         return true
     }
 

@@ -75,8 +75,12 @@ extension NodeDriver {
 
     private func reserve(_ relay: RelayReservations.RelayID, _ connection: ConnectionID) {
         guard let carrier = driver(of: connection) else { return answer(relay, connection, .failed("not connected")) }
+        let keepAlive = engine.reservations.settings.keepAlive
         carrier.loop.execute { [self] in
-            let request = ReservationRequest { [weak self] outcome in
+            // A relay that is gone, or that a machine that slept has lost, is noticed before the request times out.
+            carrier.connection.probe(now: carrier.loop.now)
+            let request = ReservationRequest { [weak self, weak carrier] outcome in
+                if case .reserved = outcome { carrier?.connection.restingKeepAlive = keepAlive }
                 self?.toHome { $0.answer(relay, connection, outcome) }
             }
             do {
@@ -92,6 +96,14 @@ extension NodeDriver {
     ) {
         engine.reservations.answered(relay, over: connection, outcome, now: home.now, wallTime: .systemNow())
         drain()
+    }
+
+    /// Asks the relays whether they are still there: the machine is in another network, perhaps.
+    func probeRelays() {
+        for connection in engine.reservations.connections {
+            guard let carrier = driver(of: connection) else { continue }
+            carrier.loop.execute { carrier.connection.probe(now: carrier.loop.now) }
+        }
     }
 
     private func tell(_ event: RelayEvent) {

@@ -56,6 +56,13 @@ public protocol MultiplexedConnection: AnyObject {
     /// Keeps the receive window of `stream` from growing beyond `byteCount`. It does not shrink one that has grown.
     func limitWindow(to byteCount: Int, on stream: StreamID)
 
+    /// Keeps the connection alive in this way from now on; nil for the way of the configuration.
+    func setKeepAlive(_ keepAlive: KeepAlive?)
+
+    /// Asks the peer at once whether it is there, and ends the connection unless something comes from it within
+    /// `ConnectionConfiguration.probeTime`: for when there is reason to doubt it.
+    func probe(now: Instant)
+
     /// The number of streams alive in either direction.
     var streamCount: Int { get }
 

@@ -374,6 +374,12 @@ extension SecureConnection {
         session.limitWindow(to: byteCount, on: stream)
     }
 
+    public func setKeepAlive(_ keepAlive: KeepAlive?) { session.setKeepAlive(keepAlive) }
+
+    public func probe(now: Instant) {
+        if isEstablished, !isClosed { session.probe(now: now) }
+    }
+
     public func consumed(_ count: Int, on stream: StreamID, now: Instant) {
         session.consumed(count, on: stream, now: now)
     }

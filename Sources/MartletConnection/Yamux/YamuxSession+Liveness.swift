@@ -9,12 +9,14 @@ public import MartletCore
 struct YamuxLiveness {
     /// How old the last round trip may get while the connection is busy.
     private static let roundTripLifetime: Int64 = 15_000_000_000
+    /// The same in intervals of the keep-alive, where that is longer: a connection that is to rest is not kept busy by this.
+    private static let roundTripIntervals: Int64 = 6
     /// A call this late means that the own loop stood still; what the peer sent meanwhile is then still unread.
     private static let lateness: Int64 = 250_000_000
     private static let never = Int64.max
 
-    private let interval: Int64
-    private let deadAfter: Int64
+    private var interval: Int64
+    private var deadAfter: Int64
     private var lastReceived: Int64
     private var lastSent: Int64
     private var lastPing: Int64
@@ -35,6 +37,8 @@ struct YamuxLiveness {
     /// When the ping under way was asked for: it may have to wait until anything can be sent.
     private var pingRequested: Int64
     private var grace: Int64 = 0
+    /// Until when a peer that was doubted has to have said something.
+    private var probeEnd = never
 
     init(configuration: ConnectionConfiguration, now: Instant) {
         interval = configuration.keepAliveInterval?.nanoseconds ?? Self.never
@@ -46,7 +50,24 @@ struct YamuxLiveness {
         initialPings = configuration.initialPings - 1
     }
 
-    mutating func received(now: Instant) { lastReceived = now.nanoseconds }
+    mutating func set(_ keepAlive: KeepAlive) {
+        interval = keepAlive.interval?.nanoseconds ?? Self.never
+        deadAfter = keepAlive.deadAfter?.nanoseconds ?? Self.never
+    }
+
+    /// Asks the peer now, and expects an answer within `time`.
+    mutating func probe(within time: Duration, now: Instant) {
+        guard probeEnd == Self.never else { return }
+        probeEnd = sum(now.nanoseconds, time.nanoseconds)
+        guard outstanding == nil, !pingIsDue else { return }
+        pingIsDue = true
+        pingRequested = now.nanoseconds
+    }
+
+    mutating func received(now: Instant) {
+        lastReceived = now.nanoseconds
+        probeEnd = Self.never
+    }
     mutating func sent(now: Instant) { lastSent = now.nanoseconds }
 
     /// Returns the value that the ping carries.
@@ -84,10 +105,16 @@ struct YamuxLiveness {
 
     private var nextPing: Int64 {
         guard interval != Self.never, outstanding == nil, !pingIsDue else { return Self.never }
-        return min(sum(min(lastReceived, lastSent), interval), sum(lastPing, Self.roundTripLifetime))
+        let (rest, overflow) = interval.multipliedReportingOverflow(by: Self.roundTripIntervals)
+        let lifetime = overflow ? Self.never : max(Self.roundTripLifetime, rest)
+        return min(sum(min(lastReceived, lastSent), interval), sum(lastPing, lifetime))
     }
 
     private var death: Int64 {
+        min(deathInSilence, probeEnd == Self.never ? Self.never : max(probeEnd, grace))
+    }
+
+    private var deathInSilence: Int64 {
         guard deadAfter != Self.never else { return Self.never }
         let silent = sum(lastReceived, deadAfter)
         guard interval != Self.never else { return max(silent, grace) }
@@ -140,6 +167,13 @@ extension YamuxSession {
         } else if let silence = liveness.timeout(now: now) {
             conclude(.unresponsive(silence))
         }
+    }
+
+    func setKeepAlive(_ keepAlive: KeepAlive?) { liveness.set(keepAlive ?? configuration.keepAlive) }
+
+    func probe(now: Instant) {
+        guard !hasEnded, let time = configuration.probeTime else { return }
+        liveness.probe(within: time, now: now)
     }
 
     /// The session ends with an error; the peer is told, if it still listens.

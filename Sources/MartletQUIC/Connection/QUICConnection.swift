@@ -49,6 +49,11 @@ public final class QUICConnection: MultiplexedConnection {
     @exclusivity(unchecked) var lastReceived: Instant
     /// Until when a peer is not dead, because its packets may lie unread.
     @exclusivity(unchecked) private var grace: Instant?
+    @exclusivity(unchecked) private var keepAlive: KeepAlive
+    /// A PING is to be sent now.
+    @exclusivity(unchecked) private var probeIsDue = false
+    /// Until when a peer that was doubted has to have said something.
+    @exclusivity(unchecked) private var probeEnd: Instant?
     @exclusivity(unchecked) var windowTotal = 0
     @exclusivity(unchecked) var isConnectionFull = false
     /// Something happened after which there may be something to send.
@@ -81,6 +86,7 @@ public final class QUICConnection: MultiplexedConnection {
         self.random = random
         self.now = now
         lastReceived = now
+        keepAlive = configuration.keepAlive
     }
 
     deinit {
@@ -99,6 +105,7 @@ public final class QUICConnection: MultiplexedConnection {
         mayTransmit = true
         if code != 0 { return failed(code) }
         lastReceived = now
+        probeEnd = nil
         if isConnectionFull, mq_has_connection_room(handle) != 0 { isConnectionFull = false }
     }
 
@@ -121,8 +128,14 @@ public final class QUICConnection: MultiplexedConnection {
         self.now = now
         var segment = 0
         var address = mq_address()
+        // The library sends a PING of its own accord only: when its keep-alive is due.
+        if probeIsDue { mq_set_keep_alive(handle, 1) }
         let count = mq_write(
             handle, base.assumingMemoryBound(to: UInt8.self), room.count, now.unsigned, &segment, &address)
+        if probeIsDue {
+            probeIsDue = false
+            mq_set_keep_alive(handle, keepAlive.interval.map { UInt64(max(1, $0.nanoseconds)) } ?? .max)
+        }
         guard count > 0 else {
             mayTransmit = false
             if count < 0 { failed(CInt(truncatingIfNeeded: count)) } else { finishClosing() }
@@ -152,10 +165,18 @@ public final class QUICConnection: MultiplexedConnection {
     /// When the silent peer counts as dead: not before there was time for a keep-alive, an answer, and both again when they were lost
     /// (RFC 9000, 10.1, asks for three such times of any idle time-out).
     private var death: Instant? {
-        guard let handle, let deadAfter = configuration.deadAfter, remote != nil else { return nil }
-        let answers = Duration.nanoseconds(Int64(clamping: mq_probe_timeout(handle))) * Self.probesBeforeDeath
-        let silence = max(deadAfter, (configuration.keepAliveInterval ?? .zero) + answers)
-        return max(lastReceived + silence, grace ?? lastReceived)
+        guard remote != nil else { return nil }
+        var earliest = probeEnd
+        if let deadAfter = keepAlive.deadAfter {
+            let inSilence = lastReceived + max(deadAfter, (keepAlive.interval ?? .zero) + timeForAnswers)
+            earliest = min(inSilence, probeEnd ?? inSilence)
+        }
+        return earliest.map { max($0, grace ?? $0) }
+    }
+
+    private var timeForAnswers: Duration {
+        guard let handle else { return .zero }
+        return Duration.nanoseconds(Int64(clamping: mq_probe_timeout(handle))) * Self.probesBeforeDeath
     }
 
     public func handleTimeout(now: Instant) {
@@ -170,6 +191,21 @@ public final class QUICConnection: MultiplexedConnection {
         mayTransmit = true
         let code = mq_handle_expiry(handle, now.unsigned)
         if code != 0 { failed(code) }
+    }
+
+    public func setKeepAlive(_ keepAlive: KeepAlive?) {
+        self.keepAlive = keepAlive ?? configuration.keepAlive
+        if let handle, !isClosed {
+            mq_set_keep_alive(handle, self.keepAlive.interval.map { UInt64(max(1, $0.nanoseconds)) } ?? .max)
+        }
+    }
+
+    public func probe(now: Instant) {
+        guard remote != nil, !isClosed, probeEnd == nil, let time = configuration.probeTime else { return }
+        self.now = now
+        probeEnd = now + max(time, timeForAnswers)
+        probeIsDue = true
+        mayTransmit = true
     }
 
     private func reportRoundTrip() {

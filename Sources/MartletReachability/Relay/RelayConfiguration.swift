@@ -1,3 +1,4 @@
+public import MartletConnection
 public import MartletCore
 public import MartletIdentity
 public import MartletSwarm
@@ -32,10 +33,15 @@ public struct RelayConfiguration: Sendable {
     /// Bytes that a circuit may queue in each direction before it slows its sender down.
     public var circuitQueue = 256 * 1024
     /// How far the receive window of a circuit may grow: what its sender may have under way, and so what waits here at most,
-    /// beside `circuitQueue`, when the receiver stalls.
-    public var circuitWindow = 4 * 1024 * 1024
+    /// beside `circuitQueue`, when the receiver stalls. 16 MiB fill 1 Gbit/s over a round trip of 100 ms to the relay; windows grow
+    /// no further than a path needs, and all together within what a connection and a node allow.
+    public var circuitWindow = 16 * 1024 * 1024
     /// How long a circuit may move nothing once one of its sides has said that it sends nothing more; then it is cut.
     public var halfClosedTimeout = Duration.seconds(60)
+
+    /// How connections to clients are kept alive while no circuit goes over them. Martlet's clients ask often enough themselves,
+    /// so that the relay has only to answer.
+    public var keepAlive = KeepAlive(interval: .seconds(8), deadAfter: .seconds(15))
 
     /// The only peers that may reserve and connect; nil lets everybody.
     public var allowedPeers: Set<PeerID>?

@@ -1,3 +1,4 @@
+public import MartletConnection
 import MartletCore
 
 /// Times of a node's reservations at relays.
@@ -23,6 +24,9 @@ public struct RelayReservationSettings: Hashable, Sendable {
     /// After no answer, or one that is none.
     public var firstFailureDelay = Duration.seconds(1)
     public var maximumFailureDelay = Duration.seconds(60)
+    /// How the connection to a relay is kept alive while nobody is connected through it. A relay has thousands of clients, and to
+    /// answer them all once a second would be most of its work.
+    public var keepAlive = KeepAlive(interval: .seconds(3), deadAfter: .seconds(10))
     /// How often the clocks are compared, and from what difference on the machine is taken to have slept.
     public var clockCheckInterval = Duration.seconds(5)
     public var clockJump = Duration.seconds(10)

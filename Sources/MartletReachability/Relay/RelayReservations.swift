@@ -70,6 +70,9 @@ public struct RelayReservations {
     /// Whether connections that this relay brings are to be taken: it was asked to bring some.
     public func isReachable(through peer: PeerID) -> Bool { relays.contains { $0.peer == peer && $0.wasAsked } }
 
+    /// The connections that reservations hang on.
+    public var connections: [ConnectionID] { relays.compactMap(\.connection) }
+
     public var statuses: [ReservationStatus] { relays.map { $0.status(at: clocks.now) } }
 
     // MARK: Time

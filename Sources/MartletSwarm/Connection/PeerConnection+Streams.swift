@@ -190,6 +190,12 @@ extension PeerConnection {
         let isBusy = self.isBusy
         guard isBusy != wasBusy else { return }
         wasBusy = isBusy
+        if restingKeepAlive != nil { applyKeepAlive() }
         report(.usage(isBusy: isBusy))
+    }
+
+    func applyKeepAlive() {
+        muxer.setKeepAlive(isBusy ? nil : restingKeepAlive)
+        markActive()
     }
 }

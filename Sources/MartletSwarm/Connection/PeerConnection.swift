@@ -72,6 +72,10 @@ public final class PeerConnection {
     /// When a retiring connection was last seen in use.
     var retireAt: Instant?
     var wasBusy = false
+    /// How the connection is kept alive while the application has no stream open; nil for the same way as always.
+    public var restingKeepAlive: KeepAlive? {
+        didSet { if restingKeepAlive != oldValue { applyKeepAlive() } }
+    }
     private var isServiceRequested = false
 
     public init(
@@ -199,6 +203,13 @@ public final class PeerConnection {
     func closeIfRetired() {
         guard isRetiring, !isClosed else { return }
         retireAt = streams.isEmpty ? now + settings.retirementDelay : nil
+        markActive()
+    }
+
+    /// Asks the peer at once whether it is still there; without an answer soon, the connection ends.
+    public func probe(now: Instant) {
+        advance(to: now)
+        muxer.probe(now: now)
         markActive()
     }
 

@@ -132,7 +132,9 @@ final class ReservationHolder: LoopWork, StreamSocketDelegate, PeerConnectionOwn
         do {
             guard let message = try reader.next(from: &rest) else { return }
             switch try HopMessage(message) {
-            case .status(.ok, _?, _): tell(.success(()))
+            case .status(.ok, _?, _):
+                connection.restingKeepAlive = RelayReservationSettings().keepAlive
+                tell(.success(()))
             case .status(let status, _, _): tell(.failure(Failure("the relay answered \(status)")))
             case .reserve, .connect: tell(.failure(Failure("the relay answered with a request")))
             }

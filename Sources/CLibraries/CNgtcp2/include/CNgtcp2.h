@@ -146,6 +146,8 @@ int mq_handle_expiry(mq_connection *connection, uint64_t now);
 uint64_t mq_probe_timeout(mq_connection *connection);
 /// UINT64_MAX for never.
 uint64_t mq_expiry(mq_connection *connection);
+/// Sends a PING whenever nothing was sent or received for `interval` nanoseconds; UINT64_MAX for never.
+void mq_set_keep_alive(mq_connection *connection, uint64_t interval);
 
 /// Writes the packet that ends the connection, for the error with which a call failed or, with 0, for `code` of the application.
 size_t mq_write_close(mq_connection *connection, uint8_t *bytes, size_t capacity, int error, uint64_t code, uint64_t now);

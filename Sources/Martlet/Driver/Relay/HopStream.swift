@@ -91,6 +91,7 @@ final class HopStream: StreamHandler, @unchecked Sendable {
 
     /// Grants a reservation.
     func granted(_ reservation: CircuitReservation, limit: ConnectionLimit?) {
+        stream?.connection?.restingKeepAlive = service.keepAlive
         answer(.status(.ok, reservation: reservation, limit: limit))
     }
 

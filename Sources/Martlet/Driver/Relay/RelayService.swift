@@ -1,4 +1,5 @@
 import Logging
+import MartletConnection
 import MartletCore
 import MartletIdentity
 import MartletReachability
@@ -11,6 +12,8 @@ final class RelayService: @unchecked Sendable {
     private let identity: KeyPair
     let statistics = RelayStatistics()
     private let shared: RateLimit?
+    /// For connections of clients at rest.
+    let keepAlive: KeepAlive
     /// Confined to the home loop, like the timer.
     private var server: RelayServer
     private var timer: LoopTimer?
@@ -19,6 +22,7 @@ final class RelayService: @unchecked Sendable {
         self.driver = driver
         self.identity = identity
         server = RelayServer(local: identity.peerID, configuration: configuration)
+        keepAlive = configuration.keepAlive
         shared = configuration.totalRate.map { RateLimit(rate: $0, now: .systemNow()) }
     }
 
