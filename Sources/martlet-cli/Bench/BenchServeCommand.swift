@@ -61,6 +61,8 @@ struct BenchServeCommand: AsyncParsableCommand {
         configuration.servesPerf = true
         configuration.loopCount = loops
         configuration.relays = relay.map { [$0] } ?? []
+        // What is measured is the relay.
+        configuration.punchesHoles = relay == nil
         node.apply(to: &configuration)
         let server = try await Node.start(configuration)
         server.handle(BenchProtocol.echo) { stream in
