@@ -1,5 +1,6 @@
 """miniupnpd on a router: UPnP IGD, NAT-PMP and PCP."""
 
+import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -63,6 +64,15 @@ class PortMappingDaemon:
         self._process.terminate()
         self._process.wait()
         self.log.close()
+
+    def lose_state(self):
+        """As a router that loses power."""
+        self.stop()
+        for chain in ("mapped", "filtered", "answered"):
+            self.router.run("nft", "flush", "chain", "inet", "miniupnpd", chain, check=True)
+        pathlib.Path(f"{self.directory}/leases").unlink(missing_ok=True)
+        assert self.mappings() == []
+        self.start()
 
     def close(self):
         self.stop()

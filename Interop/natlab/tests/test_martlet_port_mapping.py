@@ -44,3 +44,17 @@ def test_node_is_reached_by_strangers_at_its_mapped_ports(lab, option, method):
         # A second signal would end it at once.
         assert eventually(lambda: not node.is_running())
         assert node.end() == 0
+
+
+@pytest.mark.parametrize("option", ["natpmp-only", "pcp-only", "upnp"])
+def test_a_router_that_restarts_is_asked_again_at_once(lab, option):
+    site = lab.site("site", f"port-restricted+{option}")
+    with Martlet(lab, TRANSPORTS) as system:
+        node = system.program(site.host, system.command("node", "node", *system.options("--listen", system.listen_addresses())), "node")
+        node.wait_for("ready", 20)
+        assert eventually(lambda: len(site.port_mapping.mappings()) == 2), node.said()[-2000:]
+        # Long enough that an age of nothing is news.
+        time.sleep(3)
+        site.port_mapping.lose_state()
+        assert eventually(lambda: len(site.port_mapping.mappings()) == 2, 10), node.said()[-2000:]
+        system.forget_logs()

@@ -54,7 +54,7 @@ static int fail(char *message, int code)
 
 int martlet_natpmp_map(
     uint32_t gateway, struct martlet_port_mapping *mappings, size_t count, int timeout_ms, uint32_t *external_address,
-    char *message)
+    uint32_t *epoch, char *message)
 {
     natpmp_t natpmp;
     natpmpresp_t response;
@@ -67,6 +67,7 @@ int martlet_natpmp_map(
         return fail(message, code != 0 ? code : NATPMP_ERR_UNDEFINEDERROR);
     }
     *external_address = response.pnu.publicaddress.addr.s_addr;
+    *epoch = response.epoch;
     for (size_t index = 0; index < count; index++) {
         struct martlet_port_mapping *mapping = &mappings[index];
         // A mapping is removed by port 0 and lifetime 0.

@@ -46,33 +46,48 @@ static int remove_mapping(struct UPNPUrls *urls, struct IGDdatas *data, struct m
     return code == no_such_entry ? 0 : code;
 }
 
-int martlet_upnp_map(
-    const char *local_address, struct martlet_port_mapping *mappings, size_t count, int timeout_ms, char *external_address,
-    size_t external_address_size, char *message)
+/// Finds the gateway where it was before, or looks for it. Returns 0 and fills `urls`, which has to be freed, or says why not.
+static int find(
+    const char *local_address, char *location, int timeout_ms, struct UPNPUrls *urls, struct IGDdatas *data, char *host,
+    int host_size, char *message)
 {
+    if (location[0] && UPNP_GetIGDFromUrl(location, urls, data, host, host_size) == 1) return 0;
+    location[0] = 0;
     int error = 0;
     struct UPNPDev *devices = upnpDiscover(timeout_ms, local_address, NULL, UPNP_LOCAL_PORT_ANY, 0, 2, &error);
     if (!devices) {
         snprintf(message, MARTLET_PORT_MAPPING_TEXT, "no gateway answers UPnP");
         return -1;
     }
-    struct UPNPUrls urls;
-    struct IGDdatas data;
-    char host[64] = "", external[64] = "";
 #if MINIUPNPC_API_VERSION >= 18
-    int found = UPNP_GetValidIGD(devices, &urls, &data, host, sizeof host, external, sizeof external);
+    char external[64];
+    int found = UPNP_GetValidIGD(devices, urls, data, host, host_size, external, sizeof external);
 #else
-    int found = UPNP_GetValidIGD(devices, &urls, &data, host, sizeof host);
+    int found = UPNP_GetValidIGD(devices, urls, data, host, host_size);
 #endif
     freeUPNPDevlist(devices);
     // Since version 18 of the library, 2 is a connected gateway whose own address is private.
     if (found < 1 || found > 2) {
         snprintf(
             message, MARTLET_PORT_MAPPING_TEXT,
-            found > 2 ? "the gateway found by UPnP is not connected" : "no gateway answers UPnP");
-        if (found != 0) FreeUPNPUrls(&urls);
+            found > 2 ? "the gateway found by UPnP has no connection to the internet" : "no gateway answers UPnP");
+        if (found != 0) FreeUPNPUrls(urls);
         return -1;
     }
+    if (urls->rootdescURL && strlen(urls->rootdescURL) < MARTLET_UPNP_LOCATION_TEXT)
+        snprintf(location, MARTLET_UPNP_LOCATION_TEXT, "%s", urls->rootdescURL);
+    return 0;
+}
+
+int martlet_upnp_map(
+    const char *local_address, char *location, struct martlet_port_mapping *mappings, size_t count, int timeout_ms,
+    char *external_address, size_t external_address_size, char *message)
+{
+    struct UPNPUrls urls;
+    struct IGDdatas data;
+    char host[64] = "", external[64] = "";
+    int code = find(local_address, location, timeout_ms, &urls, &data, host, sizeof host, message);
+    if (code != 0) return code;
     if (UPNP_GetExternalIPAddress(urls.controlURL, data.first.servicetype, external) != 0) external[0] = 0;
     snprintf(external_address, external_address_size, "%s", external);
     for (size_t index = 0; index < count; index++) {

@@ -44,9 +44,12 @@ struct Gateway: Sendable {
         return content
     }
 
-    /// Asks for mappings by NAT-PMP or UPnP. Blocks, for `timeout` milliseconds for each step that nobody answers.
+    /// Asks for mappings by NAT-PMP or UPnP; without requests, only whether it can be asked so. Blocks, for `timeout` milliseconds
+    /// for each step that nobody answers.
+    ///
+    /// - Parameter location: where UPnP found the gateway before, and then where it found it now.
     func ask(
-        _ method: PortMappingMethod, _ requests: [PortMappingRequest], timeout: CInt
+        _ method: PortMappingMethod, _ requests: [PortMappingRequest], at location: inout String, timeout: CInt
     ) throws(PortMappingFailure) -> GatewayAnswer {
         var mappings = requests.map { request in
             var mapping = martlet_port_mapping()
@@ -57,26 +60,32 @@ struct Gateway: Sendable {
             return mapping
         }
         var message = [CChar](repeating: 0, count: Int(MARTLET_PORT_MAPPING_TEXT))
+        var epoch: UInt32?
         let external: IPAddress?
         let code: CInt
         switch method {
         case .natPMP:
             var found: UInt32 = 0
+            var seconds: UInt32 = 0
             code = martlet_natpmp_map(
-                address.rawValue.bigEndian, &mappings, mappings.count, timeout, &found, &message)
+                address.rawValue.bigEndian, &mappings, mappings.count, timeout, &found, &seconds, &message)
             external = found == 0 ? nil : .v4(IPv4Address(rawValue: UInt32(bigEndian: found)))
+            epoch = seconds
         case .upnp:
             var text = [CChar](repeating: 0, count: 64)
+            var place = location.utf8.prefix(Int(MARTLET_UPNP_LOCATION_TEXT) - 1).map { CChar(bitPattern: $0) }
+            place += [CChar](repeating: 0, count: Int(MARTLET_UPNP_LOCATION_TEXT) - place.count)
             code = martlet_upnp_map(
-                source.description, &mappings, mappings.count, timeout, &text, text.count, &message)
+                source.description, &place, &mappings, mappings.count, timeout, &text, text.count, &message)
             external = IPAddress(Self.text(text))
+            location = Self.text(place)
         case .pcp: preconditionFailure("PCP has its own way")
         }
         guard code == 0 else { throw PortMappingFailure(Self.text(message)) }
         let answers = zip(requests, mappings).map { request, mapping in
             (request, answer(to: mapping))
         }
-        return GatewayAnswer(result: .success(answers), externalAddress: external)
+        return GatewayAnswer(result: .success(answers), externalAddress: external, epoch: epoch)
     }
 
     private func answer(to mapping: martlet_port_mapping) -> PortMappingAnswer {

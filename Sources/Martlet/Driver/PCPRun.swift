@@ -8,12 +8,12 @@ final class PCPRun: DatagramSocketDelegate {
     private let gateway: SocketAddress
     private let source: SocketAddress
     private var exchange: PCPExchange
-    private var onEnd: ((PCPExchange) -> Void)?
+    private var onEnd: ((PCPRun, PCPExchange) -> Void)?
     private var socket: DatagramSocket?
     private var timer: LoopTimer!
 
     /// - Parameter onEnd: called once, in a later turn of the loop.
-    init(loop: EventLoop, gateway: Gateway, exchange: PCPExchange, onEnd: @escaping (PCPExchange) -> Void) {
+    init(loop: EventLoop, gateway: Gateway, exchange: PCPExchange, onEnd: @escaping (PCPRun, PCPExchange) -> Void) {
         self.loop = loop
         self.gateway = SocketAddress(.v4(gateway.address), port: PCPMessage.port)
         // PCP names the address that the packet leaves from.
@@ -54,7 +54,7 @@ final class PCPRun: DatagramSocketDelegate {
         timer.cancel()
         socket?.close()
         socket = nil
-        onEnd(exchange)
+        onEnd(self, exchange)
     }
 
     func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress) {

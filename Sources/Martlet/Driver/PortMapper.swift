@@ -6,7 +6,9 @@ import MartletRuntime
 
 /// Has the gateway forward the ports of a node. The state is on the home loop; what blocks runs in the pool.
 final class PortMapper: @unchecked Sendable {
-    private static let timeout: CInt = 1500
+    /// Milliseconds for each step of a way. UPnP waits so long for each of five kinds of device, also once one has answered.
+    private static let natPMPTimeout: CInt = 1500
+    private static let upnpTimeout: CInt = 250
 
     private let loop: EventLoop
     private let blocking: BlockingPool
@@ -15,9 +17,12 @@ final class PortMapper: @unchecked Sendable {
     private let onChange: () -> Void
     private var machine = PortMappings()
     private var timer: LoopTimer!
-    private var pcp: PCPRun?
+    private var exchanges: [ObjectIdentifier: PCPRun] = [:]
     /// What renews or removes a mapping says the nonce that made it.
     private var nonces: [PortMappingTarget: [UInt8]] = [:]
+    /// Where UPnP found the gateway.
+    private var location = ""
+    private var announcements: GatewayListener?
     private var random = RandomSource.system
 
     init(loop: EventLoop, blocking: BlockingPool, logger: Logger, onChange: @escaping () -> Void) {
@@ -34,19 +39,23 @@ final class PortMapper: @unchecked Sendable {
     var mappings: [PortMapping] { machine.mappings }
     var failures: [String] { machine.failures }
     var isBusy: Bool { machine.isBusy }
+    var isUndecided: Bool { machine.isUndecided }
 
     func update(_ targets: [PortMappingTarget]) {
+        if !targets.isEmpty, announcements == nil { listen() }
         machine.update(targets, now: loop.now)
         drain()
     }
 
     func refresh() {
+        location = ""
         machine.refresh(now: loop.now)
         drain()
     }
 
     /// Removes what was mapped; `isBusy` tells how long that takes.
     func removeAll() {
+        announcements?.close()
         machine.removeAll()
         drain()
     }
@@ -54,34 +63,29 @@ final class PortMapper: @unchecked Sendable {
     private func drain() {
         while let order = machine.nextOrder() {
             switch order {
+            case .probe(.pcp): askByPCP(nil)
             case .ask(.pcp, let requests): askByPCP(requests)
+            case .probe(let method): ask(method, nil)
             case .ask(let method, let requests): ask(method, requests)
             }
         }
         if let deadline = machine.deadline { timer.schedule(at: deadline) } else { timer.cancel() }
     }
 
-    // MARK: NAT-PMP and UPnP
-
-    private func ask(_ method: PortMappingMethod, _ requests: [PortMappingRequest]) {
-        Task { [blocking, loop] in
-            let outcome: GatewayAnswer
-            do {
-                outcome = try await blocking.run {
-                    guard let gateway = Gateway.find() else { throw PortMappingFailure("there is no gateway") }
-                    return try gateway.ask(method, requests, timeout: Self.timeout)
-                }
-            } catch {
-                outcome = GatewayAnswer(result: .failure(PortMappingFailure("\(error)")), externalAddress: nil)
-            }
-            loop.execute { self.answered(method, outcome) }
-        }
-    }
-
-    private func answered(_ method: PortMappingMethod, _ answer: GatewayAnswer) {
-        logger.debug("a gateway was asked", metadata: ["by": "\(method.rawValue)", "answer": "\(answer.result)"])
+    /// Passes on what a gateway said; without requests, it was asked only whether it can be asked so.
+    private func answered(_ method: PortMappingMethod, _ requests: [PortMappingRequest]?, _ answer: GatewayAnswer) {
+        logger.debug(
+            "a gateway was asked",
+            metadata: [
+                "by": "\(method.rawValue)", "for": "\(requests?.count ?? 0) ports", "answer": "\(answer.result)",
+            ])
         let old = machine.mappings
-        machine.answered(method, answer.result, externalAddress: answer.externalAddress, now: loop.now)
+        if requests == nil {
+            machine.probed(method, answer.result.map { _ in () }, epoch: answer.epoch, now: loop.now)
+        } else {
+            machine.answered(
+                method, answer.result, externalAddress: answer.externalAddress, epoch: answer.epoch, now: loop.now)
+        }
         drain()
         let isNews =
             old.map(\.externalPort) != machine.mappings.map(\.externalPort)
@@ -89,33 +93,93 @@ final class PortMapper: @unchecked Sendable {
         if isNews { onChange() }
     }
 
+    // MARK: NAT-PMP and UPnP
+
+    private func ask(_ method: PortMappingMethod, _ requests: [PortMappingRequest]?) {
+        let earlier = location
+        let timeout = method == .upnp ? Self.upnpTimeout : Self.natPMPTimeout
+        Task { [blocking, loop] in
+            var outcome: GatewayAnswer
+            var location = earlier
+            do {
+                (outcome, location) = try await blocking.run {
+                    guard let gateway = Gateway.find() else { throw PortMappingFailure.noGateway }
+                    var place = earlier
+                    let answer = try gateway.ask(method, requests ?? [], at: &place, timeout: timeout)
+                    return (answer, place)
+                }
+            } catch {
+                outcome = GatewayAnswer(PortMappingFailure("\(error)"))
+            }
+            let (answer, place) = (outcome, location)
+            loop.execute {
+                if method == .upnp { self.location = place }
+                self.answered(method, requests, answer)
+            }
+        }
+    }
+
     // MARK: PCP
 
-    private func askByPCP(_ requests: [PortMappingRequest]) {
+    private func askByPCP(_ requests: [PortMappingRequest]?) {
+        Task { [blocking, loop] in
+            let gateway = try? await blocking.run { Gateway.find() }
+            loop.execute { self.runPCP(requests, gateway ?? nil) }
+        }
+    }
+
+    private func runPCP(_ requests: [PortMappingRequest]?, _ gateway: Gateway?) {
+        guard let gateway else { return answered(.pcp, requests, GatewayAnswer(.noGateway)) }
+        let run = PCPRun(loop: loop, gateway: gateway, exchange: exchange(for: requests, gateway)) {
+            [weak self] run, exchange in
+            guard let self else { return }
+            exchanges[ObjectIdentifier(run)] = nil
+            answered(
+                .pcp, requests,
+                GatewayAnswer(
+                    result: exchange.result, externalAddress: exchange.externalAddress, epoch: exchange.epoch))
+        }
+        exchanges[ObjectIdentifier(run)] = run
+        run.start()
+    }
+
+    private func exchange(for requests: [PortMappingRequest]?, _ gateway: Gateway) -> PCPExchange {
+        guard let requests else { return PCPExchange(probingFor: gateway.source, now: loop.now) }
         let nonces = requests.map { request in
             let nonce = self.nonces[request.target] ?? random.bytes(12)
             self.nonces[request.target] = nonce
             return nonce
         }
-        Task { [blocking, loop] in
-            let gateway = try? await blocking.run { Gateway.find() }
-            loop.execute { self.runPCP(requests, nonces, gateway ?? nil) }
+        return PCPExchange(requests, nonces: nonces, client: gateway.source, now: loop.now)
+    }
+
+    // MARK: What the gateway says unasked
+
+    private func listen() {
+        announcements = GatewayListener(loop: loop) { [weak self] announcement, source in
+            self?.check(announcement, from: source)
         }
     }
 
-    private func runPCP(_ requests: [PortMappingRequest], _ nonces: [[UInt8]], _ gateway: Gateway?) {
-        guard let gateway else {
-            let failure = PortMappingFailure("there is no gateway")
-            return answered(.pcp, GatewayAnswer(result: .failure(failure), externalAddress: nil))
+    /// Only the gateway is believed. Anybody on the local network can forge its address: all that comes of it is another question.
+    private func check(_ announcement: GatewayAnnouncement, from source: IPAddress) {
+        Task { [blocking, loop] in
+            let gateway = try? await blocking.run { Gateway.find() }
+            loop.execute {
+                guard let address = gateway?.address, .v4(address) == source else { return }
+                self.take(announcement)
+            }
         }
-        let exchange = PCPExchange(requests, nonces: nonces, client: gateway.source, now: loop.now)
-        let run = PCPRun(loop: loop, gateway: gateway, exchange: exchange) { [weak self] exchange in
-            self?.pcp = nil
-            self?.answered(
-                .pcp, GatewayAnswer(result: exchange.result, externalAddress: exchange.externalAddress))
-        }
-        pcp = run
-        run.start()
+    }
+
+    private func take(_ announcement: GatewayAnnouncement) {
+        logger.debug(
+            "the gateway said that it is there",
+            metadata: ["by": "\(announcement.method.rawValue)", "since": "\(announcement.epoch) s"])
+        let delay = Int64.random(in: 0...GatewayAnnouncement.longestDelay.nanoseconds, using: &random)
+        machine.announced(
+            announcement.method, epoch: announcement.epoch, delay: .nanoseconds(delay), now: loop.now)
+        drain()
     }
 }
 
@@ -123,4 +187,14 @@ final class PortMapper: @unchecked Sendable {
 struct GatewayAnswer: Sendable {
     let result: Result<[(PortMappingRequest, PortMappingAnswer)], PortMappingFailure>
     let externalAddress: IPAddress?
+    /// Seconds since the gateway lost its state, when it says so.
+    let epoch: UInt32?
+}
+
+extension GatewayAnswer {
+    init(_ failure: PortMappingFailure) { self.init(result: .failure(failure), externalAddress: nil, epoch: nil) }
+}
+
+extension PortMappingFailure {
+    fileprivate static var noGateway: PortMappingFailure { PortMappingFailure("there is no gateway") }
 }

@@ -1,9 +1,10 @@
 public import MartletCore
 
-/// One round of PCP requests to a gateway: sends each, repeats it until it is answered, and gives up in time for another way.
+/// One round of PCP requests to a gateway, or a question whether it speaks PCP: sends each, repeats it until it is answered, and
+/// gives up in time for another way.
 ///
 /// RFC 6887 repeats first after three seconds; on a local network that loses nothing this is as quick as NAT-PMP is (RFC 6886,
-/// section 3.1), because two other ways may still have to be tried.
+/// section 3.1).
 public struct PCPExchange: Sendable {
     private static let firstInterval = Duration.milliseconds(250)
     private static let attemptLimit = 3
@@ -15,6 +16,7 @@ public struct PCPExchange: Sendable {
     }
 
     private let client: IPv4Address
+    private let isProbe: Bool
     private var pending: [Pending]
     private var attempts = 0
     private var nextSend: Instant
@@ -27,14 +29,26 @@ public struct PCPExchange: Sendable {
     public init(_ requests: [PortMappingRequest], nonces: [[UInt8]], client: IPv4Address, now: Instant) {
         precondition(requests.count == nonces.count, "\(requests.count) requests with \(nonces.count) nonces")
         self.client = client
+        isProbe = false
         pending = zip(requests, nonces).map { Pending(request: $0, nonce: $1) }
+        nextSend = now
+    }
+
+    /// Asks only whether the gateway speaks PCP, and its epoch.
+    public init(probingFor client: IPv4Address, now: Instant) {
+        self.client = client
+        isProbe = true
+        pending = []
         nextSend = now
     }
 
     /// When `datagrams` has something to send or the exchange ends; nil when it has ended.
     public var deadline: Instant? { isOver ? nil : nextSend }
 
-    public var isOver: Bool { failure != nil || pending.allSatisfy { $0.answer != nil } }
+    public var isOver: Bool {
+        if failure != nil { return true }
+        return isProbe ? epoch != nil : pending.allSatisfy { $0.answer != nil }
+    }
 
     /// What is to be sent now.
     public mutating func datagrams(now: Instant) -> [[UInt8]] {
@@ -45,6 +59,7 @@ public struct PCPExchange: Sendable {
         }
         nextSend = now + Self.firstInterval * (1 << attempts)
         attempts += 1
+        if isProbe { return [PCPMessage.announce(client: client)] }
         return pending.filter { $0.answer == nil }.map {
             PCPMessage.request($0.request, nonce: $0.nonce, client: client)
         }
@@ -55,6 +70,11 @@ public struct PCPExchange: Sendable {
         guard !isOver else { return }
         let response: PCPMessage.Response
         do {
+            if isProbe {
+                // Even one that does not know the question shows that it speaks PCP.
+                epoch = try PCPMessage.epoch(bytes)
+                return
+            }
             response = try PCPMessage.response(bytes)
         } catch {
             // A gateway that knows NAT-PMP alone answers shortly, in version 0.

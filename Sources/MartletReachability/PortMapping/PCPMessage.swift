@@ -1,9 +1,10 @@
 public import MartletCore
 
-/// The MAP messages of the Port Control Protocol (RFC 6887, sections 7 and 11).
+/// The MAP and ANNOUNCE messages of the Port Control Protocol (RFC 6887, sections 7, 11 and 14).
 public enum PCPMessage {
     public static let port: UInt16 = 5351
     static let version: UInt8 = 2
+    static let announceOpcode: UInt8 = 0
     static let mapOpcode: UInt8 = 1
     static let responseBit: UInt8 = 0x80
     /// Bytes of a MAP request and response without options.
@@ -11,6 +12,35 @@ public enum PCPMessage {
     /// Bytes that a message has at most.
     public static let sizeLimit = 1100
     static let nonceSize = 12
+
+    /// A question that changes nothing: whether the gateway speaks PCP, and since when it has its state (section 14.1).
+    public static func announce(client: IPv4Address) -> [UInt8] {
+        var bytes: [UInt8] = [version, announceOpcode, 0, 0, 0, 0, 0, 0]
+        bytes.append(IPv6Address(mapping: client))
+        return bytes
+    }
+
+    /// What a gateway says of itself in any response of PCP.
+    ///
+    /// - Throws: also for a gateway that speaks NAT-PMP only, which answers in that version.
+    static func epoch(_ bytes: RawSpan) throws(DecodingError) -> UInt32 {
+        guard bytes.byteCount <= sizeLimit else {
+            throw .tooLong(field: "PCP response", length: UInt64(bytes.byteCount), limit: sizeLimit)
+        }
+        var reader = ByteReader(bytes)
+        guard try reader.readByte() == version else { throw otherVersion }
+        guard try reader.readByte() & responseBit != 0 else {
+            throw .invalid(field: "PCP response", reason: "a request")
+        }
+        try reader.skip(6)
+        let epoch: UInt32 = try reader.readBigEndian()
+        try reader.skip(12)
+        return epoch
+    }
+
+    private static var otherVersion: DecodingError {
+        .invalid(field: "PCP response", reason: "the gateway does not speak PCP version 2")
+    }
 
     /// A request to map a port for `client`, the address that the packet leaves from.
     public static func request(_ request: PortMappingRequest, nonce: [UInt8], client: IPv4Address) -> [UInt8] {
@@ -47,9 +77,7 @@ public enum PCPMessage {
             throw .tooLong(field: "PCP response", length: UInt64(bytes.byteCount), limit: sizeLimit)
         }
         var reader = ByteReader(bytes)
-        guard try reader.readByte() == version else {
-            throw .invalid(field: "PCP response", reason: "the gateway does not speak PCP version 2")
-        }
+        guard try reader.readByte() == version else { throw otherVersion }
         guard try reader.readByte() == mapOpcode | responseBit else {
             throw .invalid(field: "PCP response", reason: "not an answer to a mapping")
         }

@@ -104,6 +104,57 @@ func whatAnswersNothingIsIgnored(_ datagram: [UInt8]) {
     #expect(try run.result.get().map(\.0) == [request])
 }
 
+/// What a gateway answers to ANNOUNCE: one that knows it, and one that does not.
+private func announcement(version: UInt8 = 2, opcode: UInt8 = 0x80, result: UInt8 = 0, epoch: UInt8 = 77) -> [UInt8] {
+    [version, opcode, 0, result, 0, 0, 0, 0, 0, 0, 0, epoch] + [UInt8](repeating: 0, count: 12)
+}
+
+@Test(arguments: [UInt8(0), 4])
+func anyAnswerOfPCPShowsThatTheGatewaySpeaksIt(_ code: UInt8) throws {
+    var run = PCPExchange(probingFor: client, now: milliseconds(0))
+    let question: [UInt8] = [2, 0, 0, 0, 0, 0, 0, 0] + [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF, 192, 168, 1, 2]
+    #expect(run.datagrams(now: milliseconds(0)) == [question])
+    run.received(announcement(opcode: 0).span.bytes)
+    run.received(announcement(version: 1).span.bytes)
+    run.received(Array(announcement().dropLast()).span.bytes)
+    #expect(!run.isOver)
+    run.received(announcement(result: code).span.bytes)
+    #expect(run.isOver)
+    #expect(run.epoch == 77)
+    #expect(try run.result.get().isEmpty)
+}
+
+@Test func aGatewayThatDoesNotAnswerTheQuestionIsGivenUp() {
+    var run = PCPExchange(probingFor: client, now: milliseconds(0))
+    while let deadline = run.deadline { _ = run.datagrams(now: deadline) }
+    guard case .failure = run.result else {
+        Issue.record("it did not fail")
+        return
+    }
+    var other = PCPExchange(probingFor: client, now: milliseconds(0))
+    _ = other.datagrams(now: milliseconds(0))
+    other.received([0, 0x80, 0, 1, 0, 0, 0, 77].span.bytes)
+    #expect(other.isOver)
+}
+
+@Test func whatAGatewayAnnouncesIsRead() throws {
+    let pcp = try GatewayAnnouncement(announcement(epoch: 3).span.bytes)
+    #expect(pcp.method == .pcp)
+    #expect(pcp.epoch == 3)
+    let natPMP = try GatewayAnnouncement(([0, 0x80, 0, 0, 0, 0, 1, 0, 11, 7, 0, 9] as [UInt8]).span.bytes)
+    #expect(natPMP.method == .natPMP)
+    #expect(natPMP.epoch == 256)
+}
+
+@Test(arguments: [
+    [], [2], [0, 0x80], announcement(opcode: 0), announcement(opcode: 0x81), announcement(version: 3),
+    Array(announcement().dropLast()), [0, 0x80, 0, 3, 0, 0, 1, 0, 11, 7, 0, 9], [0, 0x80, 0, 0, 0, 0, 1, 0, 11, 7, 0],
+    announcement() + [UInt8](repeating: 0, count: 1100),
+])
+func whatIsNoAnnouncementIsRefused(_ datagram: [UInt8]) {
+    #expect(throws: DecodingError.self) { _ = try GatewayAnnouncement(datagram.span.bytes) }
+}
+
 @Test func theGatewayIsThatOfTheBestDefaultRoute() {
     let table = """
         Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

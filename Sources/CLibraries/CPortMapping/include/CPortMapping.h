@@ -20,17 +20,29 @@ struct martlet_port_mapping {
     char message[MARTLET_PORT_MAPPING_TEXT];
 };
 
-/// Returns 0 when the gateway answered at all; then each mapping has its own error.
+/// Returns 0 when the gateway answered at all; then each mapping has its own error. Without mappings it asks for the address and
+/// the epoch, the seconds since the gateway lost its state, alone.
 int martlet_natpmp_map(
     uint32_t gateway, struct martlet_port_mapping *mappings, size_t count, int timeout_ms, uint32_t *external_address,
-    char *message);
+    uint32_t *epoch, char *message);
 
-/// `local_address` is the address of the interface to look for gateways on, as text.
+#define MARTLET_UPNP_LOCATION_TEXT 256
+
+/// `local_address` is the address of the interface to look for gateways on, as text; `location`, of MARTLET_UPNP_LOCATION_TEXT
+/// characters, where the gateway was found before, or nothing, and then where it was found now. `timeout_ms` is for each of the
+/// kinds of device that are looked for, and waited in full where one is found. Without mappings it asks for the address alone.
 int martlet_upnp_map(
-    const char *local_address, struct martlet_port_mapping *mappings, size_t count, int timeout_ms, char *external_address,
-    size_t external_address_size, char *message);
+    const char *local_address, char *location, struct martlet_port_mapping *mappings, size_t count, int timeout_ms,
+    char *external_address, size_t external_address_size, char *message);
 
 /// The address that packets to `address` leave from; both in network byte order. Returns 0 when there is one.
 int martlet_source_address(uint32_t address, uint32_t *source);
+
+#define MARTLET_TRACE_LIMIT 8
+
+/// The routers that a packet to `address` passes first, up to `count` of them; 0 for one that does not say so. Each is found by a
+/// packet that may go no farther. Blocks. Addresses are in network byte order.
+void martlet_trace(
+    uint32_t address, uint16_t port, const void *packet, size_t size, int timeout_ms, uint32_t *hops, size_t count);
 
 #endif
