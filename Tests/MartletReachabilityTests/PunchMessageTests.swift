@@ -122,7 +122,9 @@ private func payload(_ framed: [UInt8]) throws -> [UInt8] {
     }
     let ip6 = TransportAddress(.v6(IPv6Address(high: 0x2600_0007, low: 5)), port: 4001)
     for message: STUNMessage in [
-        .request(id), .response(id, mapped: ip6, other: mapped), .response(id, mapped: mapped, other: ip6),
+        .request(id), .changeRequest(id, changesAddress: true), .changeRequest(id, changesAddress: false),
+        .response(id, mapped: ip6, other: mapped), .response(id, mapped: mapped, other: ip6),
+        .response(id, mapped: mapped, other: mapped, alternate: ip6),
     ] {
         #expect(STUNMessage.looksLike(message.bytes))
         #expect(try STUNMessage(bytes: message.bytes) == message)
@@ -145,6 +147,30 @@ private func payload(_ framed: [UInt8]) throws -> [UInt8] {
     #expect(answers(at: Instant(nanoseconds: 500_000_000)) == 0)
     #expect(answers(at: Instant(nanoseconds: 1_000_000_000)) == STUNResponder.answersPerSecond)
     #expect(responder.answer([1, 2, 3], from: from, other: nil, now: Instant(nanoseconds: 9_000_000_000)) == nil)
+}
+
+@Test func stunAnswersComeFromWhereTheyAreWanted() throws {
+    var responder = STUNResponder()
+    let id = [UInt8](repeating: 3, count: 12)
+    let from = try address("11.7.0.9")
+    let other = try address("11.7.0.1")
+    let alternate = try address("11.8.0.1")
+    let now = Instant(nanoseconds: 0)
+    let requests: [STUNMessage] = [
+        .request(id), .changeRequest(id, changesAddress: false), .changeRequest(id, changesAddress: true),
+    ]
+    let sources = requests.map {
+        responder.answer($0.bytes, from: from, other: other, alternate: alternate, now: now)?.source
+    }
+    #expect(sources == [.asked, .other, .alternate])
+    let lacking = requests.map { responder.answer($0.bytes, from: from, other: nil, now: now)?.source }
+    #expect(lacking == [.asked, nil, nil])
+    let answer = STUNMessage.response(id, mapped: from, other: other, alternate: alternate)
+    #expect(
+        responder.answer(requests[2].bytes, from: from, other: other, alternate: alternate, now: now)?.bytes
+            == answer.bytes)
+    // Nobody can have it answer answers.
+    #expect(responder.answer(answer.bytes, from: from, other: other, alternate: alternate, now: now) == nil)
 }
 
 @Test func portGuessesComeOnceEachTheLikelyOnesFirst() {

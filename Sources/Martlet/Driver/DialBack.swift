@@ -8,7 +8,9 @@ import MartletRuntime
 import MartletSwarm
 
 /// Dials peers back for AutoNAT: from ports that nothing else uses, with an identity of its own, so that the peer's NAT is
-/// not opened by what this node does otherwise and the peer's connections to this node are left alone. On the home loop.
+/// not opened by what this node does otherwise and the peer's connections to this node are left alone. Where this machine has
+/// several addresses, first from one that the peer does not talk to: a NAT may let in only whom the peer sent something to. On the
+/// home loop.
 final class DialBackDialer: @unchecked Sendable {
     private let loop: EventLoop
     private let factory: ConnectionFactory
@@ -38,16 +40,52 @@ final class DialBackDialer: @unchecked Sendable {
 
     /// Dials and calls back once, on the home loop.
     func dial(_ request: DialBackRequest, completed: @escaping (DialBackOutcome) -> Void) {
+        guard let address = request.address.ipAddress?.unmapped else { return completed(.notReached) }
+        let any: IPAddress = address.isIP4 ? .v4(.any) : .v6(.any)
+        guard let stranger = LocalAddresses.alternate(to: any, towards: request.remoteAddress.ipAddress?.unmapped)
+        else {
+            _ = start(request, from: any, wait: request.delay, timeout: AutoNAT.dialTimeout, completed)
+            return
+        }
+        // The second begins when the first had its time or failed; whoever reaches the peer ends the other.
+        var outcomes: [DialBackOutcome] = []
+        var dials: [DialBack] = []
+        let ended: (DialBackOutcome) -> Void = { outcome in
+            outcomes.append(outcome)
+            if outcome == .reached || outcomes.count == 2 {
+                completed(outcomes.contains(.reached) ? .reached : outcomes.max { $0.rank < $1.rank } ?? outcome)
+                outcomes = []
+                let others = dials
+                dials = []
+                for dial in others { dial.end(.notReached) }
+            } else {
+                dials.last?.hurry()
+            }
+        }
+        let headStart = AutoNAT.strangerHeadStart
+        dials = [
+            start(request, from: stranger, wait: request.delay, timeout: AutoNAT.dialTimeout, ended),
+            start(
+                request, from: any, wait: request.delay + headStart, timeout: AutoNAT.dialTimeout - headStart, ended),
+        ]
+    }
+
+    private func start(
+        _ request: DialBackRequest, from source: IPAddress, wait: Duration, timeout: Duration,
+        _ completed: @escaping (DialBackOutcome) -> Void
+    ) -> DialBack {
         lastID += 1
         let id = ConnectionID(rawValue: lastID)
         let dial = DialBack(
-            id: id, request: request, loop: loop, factory: factory, quic: quic, counters: counters
+            id: id, request: request, source: source, timeout: timeout, loop: loop, factory: factory, quic: quic,
+            counters: counters
         ) { [weak self] outcome in
             self?.running[id] = nil
             completed(outcome)
         }
         running[id] = dial
-        dial.begin()
+        dial.begin(after: wait)
+        return dial
     }
 
     func stop() {
@@ -59,6 +97,9 @@ final class DialBackDialer: @unchecked Sendable {
 final class DialBack: @unchecked Sendable {
     private let id: ConnectionID
     private let request: DialBackRequest
+    /// The address to dial from; an unspecified one leaves that to the system.
+    private let source: IPAddress
+    private let timeout: Duration
     private let loop: EventLoop
     private let factory: ConnectionFactory
     private let quic: QUICSettings?
@@ -67,14 +108,18 @@ final class DialBack: @unchecked Sendable {
     private var attempt: DialAttempt?
     private var driver: ConnectionDriver?
     private var timer: LoopTimer?
+    private var isStarted = false
     private var isEstablished = false
 
     init(
-        id: ConnectionID, request: DialBackRequest, loop: EventLoop, factory: ConnectionFactory, quic: QUICSettings?,
-        counters: NodeCounters, onEnd: @escaping (DialBackOutcome) -> Void
+        id: ConnectionID, request: DialBackRequest, source: IPAddress, timeout: Duration, loop: EventLoop,
+        factory: ConnectionFactory, quic: QUICSettings?, counters: NodeCounters,
+        onEnd: @escaping (DialBackOutcome) -> Void
     ) {
         self.id = id
         self.request = request
+        self.source = source
+        self.timeout = timeout
         self.loop = loop
         self.factory = factory
         self.quic = quic
@@ -82,19 +127,26 @@ final class DialBack: @unchecked Sendable {
         self.onEnd = onEnd
     }
 
-    func begin() {
-        guard request.delay > .zero else { return start() }
+    func begin(after wait: Duration) {
+        // In a later turn even without a wait, so that whoever asked has it before it ends.
         timer = LoopTimer(loop: loop) { [weak self] in self?.start() }
-        timer?.schedule(at: loop.now + request.delay)
+        timer?.schedule(at: loop.now + wait)
+    }
+
+    /// Begins now, if it has not.
+    func hurry() {
+        guard !isStarted, onEnd != nil else { return }
+        timer?.schedule(at: loop.now)
     }
 
     private func start() {
-        guard onEnd != nil else { return }
+        guard onEnd != nil, !isStarted else { return }
+        isStarted = true
         timer = LoopTimer(loop: loop) { [weak self] in
             guard let self else { return }
             end(isEstablished ? .reachedWithoutNonce : .notReached)
         }
-        timer?.schedule(at: loop.now + AutoNAT.dialTimeout)
+        timer?.schedule(at: loop.now + timeout)
         guard let target = SocketAddress(request.address) else { return end(.notReached) }
         if request.address.isDialableQUIC { startQUIC(target) } else { startTCP(target) }
     }
@@ -102,7 +154,8 @@ final class DialBack: @unchecked Sendable {
     private func startTCP(_ target: SocketAddress) {
         let attempt = DialAttempt(loop: loop)
         self.attempt = attempt
-        attempt.start(to: target, from: nil) { [weak self] result, _ in
+        attempt.start(to: target, from: source.scope == .unspecified ? nil : SocketAddress(source, port: 0)) {
+            [weak self] result, _ in
             guard let self else { return }
             self.attempt = nil
             guard onEnd != nil, case .success(let socket) = result else { return end(.notReached) }
@@ -119,9 +172,8 @@ final class DialBack: @unchecked Sendable {
     private func startQUIC(_ target: SocketAddress) {
         guard let quic, let remote = target.quicAddress else { return end(.notReached) }
         do {
-            let any: IPAddress = target.isIP4 ? .v4(.any) : .v6(.any)
             let socket = try QUICSocket.dialing(
-                loop: loop, at: SocketAddress(any, port: 0), settings: quic, counters: counters)
+                loop: loop, at: SocketAddress(source, port: 0), settings: quic, counters: counters)
             let muxer = try socket.connect(to: remote, expecting: request.peer)
             let connection = factory.makeConnection(
                 id, role: .dialer, remoteAddress: request.address, muxer: muxer, now: loop.now)
@@ -173,5 +225,15 @@ final class DialBack: @unchecked Sendable {
             loop.execute { driver.close() }
         }
         onEnd(outcome)
+    }
+}
+
+extension DialBackOutcome {
+    fileprivate var rank: Int {
+        switch self {
+        case .notReached: 0
+        case .reachedWithoutNonce: 1
+        case .reached: 2
+        }
     }
 }

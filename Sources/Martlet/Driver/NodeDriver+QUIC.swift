@@ -33,7 +33,7 @@ extension NodeDriver {
     ) throws(SocketError) -> QUICSocket {
         let socket = runQUIC(
             over: try QUICSocket.bind(loop: loop, at: address), on: loop, isListening: true, accepts: true, quic)
-        socket.alternate = answerSTUN(beside: socket)
+        socket.stun = STUNSockets(beside: socket.address, loop: loop)
         return socket
     }
 
@@ -48,15 +48,6 @@ extension NodeDriver {
         } packet: { [weak self] socket, bytes, address in
             self?.toHome { $0.punches?.received(bytes, from: address, on: socket) }
         }
-    }
-
-    /// Opens a second socket on the same address that does nothing but answer STUN; returns where it is.
-    private func answerSTUN(beside socket: QUICSocket) -> TransportAddress? {
-        guard let ip = socket.address.ipAddress,
-            let second = try? DatagramSocket.bind(loop: socket.loop, address: socket.address.with(port: 0))
-        else { return nil }
-        second.delegate = STUNServer(second)
-        return TransportAddress(ip, port: second.localAddress.port)
     }
 
     /// A dialer for each loop; they open their sockets when they are first used.
@@ -98,6 +89,7 @@ extension NodeDriver {
             guard socket.address.isIP4 == target.isIP4 else { return false }
             return socket.address.isUnspecified || socket.address.isLoopback == target.isLoopback
         }
+        reachability.noteContact(with: target, from: listening?.address.quicMultiaddr)
         let dialer = quicDialers[nextQUICDialer % quicDialers.count]
         if listening == nil { nextQUICDialer += 1 }
         (listening?.loop ?? dialer.loop).execute { [self] in

@@ -230,6 +230,7 @@ final class NodeDriver: @unchecked Sendable {
         let attempt = DialAttempt(loop: loops.next())
         dialing[id] = attempt
         let local = dialingAddress(for: target)
+        reachability.noteContact(with: target, from: local?.multiaddr)
         attempt.start(to: target, from: local) { [weak self] result, local in
             guard let self else { return }
             switch result {

@@ -27,8 +27,8 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     /// Called on the loop for datagrams that are neither QUIC's nor questions of STUN: those of hole punching.
     private let packet: @Sendable (QUICSocket, [UInt8], SocketAddress) -> Void
     private var responder = STUNResponder()
-    /// A second socket that answers STUN, which askers are told of.
-    var alternate: TransportAddress?
+    /// Other sockets that answer STUN, which askers are told of.
+    var stun: STUNSockets?
     /// Datagrams handed to `packet` in the second that began then.
     private var packetWindow = Instant(nanoseconds: .min)
     private var packetCount = 0
@@ -149,8 +149,11 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         guard bytes.count <= Self.packetByteCountLimit, let ip = address.ipAddress else { return }
         if isListening {
             let from = TransportAddress(ip, port: address.port)
-            if let answer = responder.answer(bytes, from: from, other: alternate, now: loop.now) {
-                return send(packet: answer, to: address)
+            if let answer = responder.answer(
+                bytes, from: from, other: stun?.otherAddress, alternate: stun?.alternateAddress, now: loop.now)
+            {
+                if stun?.send(answer, to: address) != true { send(packet: answer.bytes, to: address) }
+                return
             }
         }
         if loop.now - packetWindow >= .seconds(1) {

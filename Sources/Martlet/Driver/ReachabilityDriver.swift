@@ -21,6 +21,8 @@ final class ReachabilityDriver: @unchecked Sendable {
     private let dialer: DialBackDialer
     private let mapsPorts: Bool
     private(set) var mapper: PortMapper!
+    private(set) var discoverer: NATDiscoverer!
+    private var contacted = ContactedHosts()
     private var updateTimer: LoopTimer!
     private var advanceTimer: LoopTimer!
     private var watchTimer: LoopTimer!
@@ -47,6 +49,7 @@ final class ReachabilityDriver: @unchecked Sendable {
         mapper = PortMapper(loop: node.home, blocking: blocking, logger: node.logger) { [unowned self] in
             mappingsChanged()
         }
+        discoverer = NATDiscoverer(node: node, blocking: blocking) { [unowned self] in filteringChanged() }
     }
 
     /// Serves dial requests and begins to ask about this node's addresses.
@@ -63,6 +66,7 @@ final class ReachabilityDriver: @unchecked Sendable {
 
     func stop() {
         mapper.removeAll()
+        discoverer.stop()
         updateTimer.cancel()
         advanceTimer.cancel()
         watchTimer.cancel()
@@ -80,14 +84,50 @@ final class ReachabilityDriver: @unchecked Sendable {
     /// What is known of the NAT in front of a socket.
     func natKind(of listener: Multiaddr) -> NATKind {
         var kind = node.engine.observed.natKind(of: listener)
-        if kind.mapping != .none { kind.filtering = client.filtering(of: listener) }
+        if let found = behavior(of: listener)?.kind {
+            if found.mapping != .unknown { (kind.mapping, kind.allocation) = (found.mapping, found.allocation) }
+            kind.filtering = found.filtering
+        }
+        if kind.filtering == .unknown { kind.filtering = client.filtering(of: listener) }
         return kind
+    }
+
+    /// What was found of the way to a UDP socket.
+    private func behavior(of listener: Multiaddr) -> NATBehavior? {
+        guard listener.contains(.udp), let ip = listener.ipAddress else { return nil }
+        return discoverer.behavior(isIP4: ip.isIP4)
+    }
+
+    private func filteringChanged() {
+        var filtering: [Multiaddr: NATFiltering] = [:]
+        for listener in node.boundListeners { filtering[listener] = behavior(of: listener)?.kind.filtering }
+        client.noteFiltering(filtering)
+        drain()
+    }
+
+    /// Whether more is about to be known.
+    var isLearning: Bool {
+        discoverer.isAsking || !probes.isEmpty || mapper.isUndecided || updateTimer.deadline != nil
+    }
+
+    /// A NAT in front of this machine's own router, when something speaks for one.
+    var outerNAT: OuterNAT? {
+        OuterNAT(
+            // Not all: a virtual private network may have its addresses from the range of carriers.
+            local: [LocalAddresses.source(towards: nil)].compactMap(\.self),
+            gateway: mapper.mappings.compactMap(\.externalAddress), routers: discoverer.routers)
+    }
+
+    /// Something is sent to a host from a listening socket.
+    func noteContact(with address: SocketAddress, from listener: Multiaddr?) {
+        if let listener, let host = address.ipAddress { contacted.note(host, from: listener, now: node.home.now) }
     }
 
     // MARK: Asking
 
     private func update() {
         guard settings.asksPeers else { return }
+        discoverer.look()
         client.update(candidates, servers: servers, now: node.home.now)
         drain()
     }
@@ -134,12 +174,14 @@ final class ReachabilityDriver: @unchecked Sendable {
         }
     }
 
-    /// The listening sockets that exchange packets with the host at `address`.
+    /// The listening sockets that have sent something to the host at `address`.
     private func warmListeners(
         for address: Multiaddr, besides excluded: ConnectionID?, _ connections: [ConnectionInfo]
     ) -> [Multiaddr] {
-        connections.filter { $0.id != excluded && $0.remoteAddress.ipAddress == address.ipAddress }
+        let connected = connections.filter { $0.id != excluded && $0.remoteAddress.ipAddress == address.ipAddress }
             .compactMap { node.driver(of: $0.id)?.listener }
+        guard let host = address.ipAddress else { return connected }
+        return connected + node.boundListeners.filter { contacted.contains(host, from: $0, now: node.home.now) }
     }
 
     private func drain() {
@@ -327,6 +369,7 @@ final class ReachabilityDriver: @unchecked Sendable {
         node.engine.announce { $0.listening = node.boundListeners.flatMap(ListenAddresses.expanded) }
         client.restart(now: node.home.now)
         node.punches?.networkChanged()
+        discoverer.networkChanged()
         mapPorts()
         mapper.refresh()
         changed()

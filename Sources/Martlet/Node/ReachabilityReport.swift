@@ -7,6 +7,8 @@ public struct ReachabilityReport: Sendable {
     /// One listening socket.
     public struct Socket: Sendable {
         public let listener: Multiaddr
+        /// Whether this machine has an address beyond its own network of the family that the socket is of: most have none of IPv6.
+        public let hasAddress: Bool
         public let nat: NATKind
         /// Where peers see it.
         public let seenAt: [ObservedAddresses.Candidate]
@@ -30,6 +32,14 @@ public struct ReachabilityReport: Sendable {
     }
 
     public let sockets: [Socket]
+    /// What was found of the NATs and firewalls in front of this machine for UDP by IPv4; nil while nobody could be asked.
+    public let udp: NATBehavior?
+    /// The peers that were asked for that.
+    public let udpServers: [TransportAddress]
+    /// A NAT in front of this machine's own router, when something speaks for one.
+    public let outerNAT: OuterNAT?
+    /// Whether more is about to be known.
+    public let isLearning: Bool
     public let addresses: [AddressReachability]
     /// What peers are told.
     public let announced: [Multiaddr]
@@ -47,9 +57,13 @@ extension Node {
             return ReachabilityReport(
                 sockets: driver.boundListeners.map { listener in
                     .init(
-                        listener: listener, nat: driver.reachability.natKind(of: listener),
+                        listener: listener, hasAddress: LocalAddresses.hasAddress(at: listener),
+                        nat: driver.reachability.natKind(of: listener),
                         seenAt: driver.engine.observed.candidates(of: listener))
                 },
+                udp: driver.reachability.discoverer.behavior(isIP4: true),
+                udpServers: driver.reachability.discoverer.servers(isIP4: true),
+                outerNAT: driver.reachability.outerNAT, isLearning: driver.reachability.isLearning,
                 addresses: driver.reachability.addresses, announced: driver.engine.announced.addresses,
                 forwardedPorts: driver.reachability.mapper.mappings.map { mapping in
                     .init(

@@ -19,6 +19,8 @@ public enum AutoNAT {
     public static let streamLimit = 2
     /// How long a server takes over dialing and saying its nonce. rust-libp2p waits ten seconds for the answer.
     public static let dialTimeout = Duration.seconds(8)
+    /// How long a dial from an address that the peer does not talk to has before one from the usual address begins, too.
+    public static let strangerHeadStart = Duration.seconds(2)
 }
 
 /// Whether strangers reach an address.
@@ -48,14 +50,18 @@ public struct AddressReachability: Hashable, Sendable {
     /// Peers that reached it, and that did not, when they were last asked.
     public let successCount: Int
     public let failureCount: Int
+    /// Of those that reached it, the dials from hosts that this node had sent nothing to. Others may be let in where strangers are not.
+    public let strangerCount: Int
 
     public init(
-        address: Multiaddr, origin: AddressOrigin, reachability: Reachability, successCount: Int, failureCount: Int
+        address: Multiaddr, origin: AddressOrigin, reachability: Reachability, successCount: Int, failureCount: Int,
+        strangerCount: Int
     ) {
         self.address = address
         self.origin = origin
         self.reachability = reachability
         self.successCount = successCount
         self.failureCount = failureCount
+        self.strangerCount = strangerCount
     }
 }

@@ -4,6 +4,9 @@ public import MartletSwarm
 
 /// Finds out which addresses of this node strangers reach, by having several peers dial each of them.
 ///
+/// A dial from a host that this node has sent something to shows little: many NATs let in exactly these. Only what comes from
+/// elsewhere makes an address public.
+///
 /// Sans-I/O, on the node's home loop. The owner says which addresses and which servers there are, asks what `nextOrder` says,
 /// and tells what came of it.
 public struct AutoNATClient: Sendable {
@@ -46,7 +49,7 @@ public struct AutoNATClient: Sendable {
         public let peer: PeerID
         public let connection: ConnectionID
         public let address: Multiaddr
-        /// The listening sockets that have a connection to the server's IP address: a NAT may let it in there, and no others.
+        /// The listening sockets that have sent something to the server's IP address: a NAT may let it in there, and no others.
         public let warmListeners: [Multiaddr]
 
         public init(peer: PeerID, connection: ConnectionID, address: Multiaddr, warmListeners: [Multiaddr]) {
@@ -106,6 +109,8 @@ public struct AutoNATClient: Sendable {
     private var restUntil: [PeerID: Instant] = [:]
     private var orders: [Order] = []
     private var random: RandomSource
+    /// Whom the NAT in front of each listening socket lets in, where that was found out in another way than by dials.
+    private var filtering: [Multiaddr: NATFiltering] = [:]
 
     public init(configuration: Configuration = Configuration(), random: RandomSource) {
         self.configuration = configuration
@@ -135,14 +140,17 @@ public struct AutoNATClient: Sendable {
             AddressReachability(
                 address: entry.candidate.address, origin: entry.candidate.origin, reachability: entry.reachability,
                 successCount: entry.results.count(where: \.isReached),
-                failureCount: entry.results.count(where: { !$0.isReached }))
+                failureCount: entry.results.count(where: { !$0.isReached }),
+                strangerCount: entry.results.count(where: { $0.isReached && !$0.isWarm }))
         }
     }
 
     /// Whose packets the NAT in front of a socket lets in, by what became of dials to where peers see the socket.
     public func filtering(of listener: Multiaddr) -> NATFiltering {
-        let results = entries.filter { $0.candidate.listener == listener && $0.candidate.origin == .observed }
-            .flatMap(\.results)
+        let results = entries.filter {
+            $0.candidate.listener == listener && [.observed, .listening].contains($0.candidate.origin)
+        }
+        .flatMap(\.results)
         if results.contains(where: { $0.isReached && !$0.isWarm }) { return .endpointIndependent }
         let isReachedWarm = results.contains { $0.isReached && $0.isWarm }
         if isReachedWarm { return results.contains { !$0.isReached && !$0.isWarm } ? .addressDependent : .unknown }
@@ -172,6 +180,13 @@ public struct AutoNATClient: Sendable {
         advance(now: now)
     }
 
+    /// Whom the NATs in front of the listening sockets let in, where that was found out in another way.
+    public mutating func noteFiltering(_ filtering: [Multiaddr: NATFiltering]) {
+        guard filtering != self.filtering else { return }
+        self.filtering = filtering
+        for index in entries.indices { judge(index) }
+    }
+
     /// The network changed: everything is asked anew.
     public mutating func restart(now: Instant) {
         for index in entries.indices { entries[index] = Entry(candidate: entries[index].candidate) }
@@ -184,13 +199,14 @@ public struct AutoNATClient: Sendable {
 
     /// A nonce came in on a connection to `listener`. Returns whether it was to come there.
     ///
-    /// - Parameter isWarm: whether the socket has a connection to that IP address, and the NAT perhaps a hole for it.
+    /// - Parameter isWarm: whether the socket has sent something to that IP address, and the NAT perhaps has a hole for it.
     public mutating func nonceArrived(_ nonce: UInt64, at listener: Multiaddr?, isWarm: Bool) -> Bool {
         guard let probe = probes[nonce],
             let entry = entries.first(where: { $0.candidate.address == probe.address }),
             entry.candidate.listener == listener
         else { return false }
-        probes[nonce]?.arrival = isWarm
+        // A server of several addresses may come from all of them.
+        probes[nonce]?.arrival = isWarm && probe.arrival ?? true
         return true
     }
 
@@ -279,9 +295,41 @@ public struct AutoNATClient: Sendable {
             entries[index].results = []
         }
         entries[index].results.append(result)
-        let reached = entries[index].results.count(where: \.isReached)
-        let missed = entries[index].results.count - reached
-        if reached != missed { entries[index].reachability = reached > missed ? .public : .private }
+        judge(index)
+    }
+
+    /// What the results mean.
+    private mutating func judge(_ index: Int) {
+        let entry = entries[index]
+        guard !entry.results.isEmpty else { return }
+        let missed = entry.results.count { !$0.isReached }
+        let reachedWarm = entry.results.count { $0.isReached && $0.isWarm }
+        var reached = entry.results.count(where: \.isReached) - reachedWarm
+        // Whether a dial of somebody that this node talks to says that strangers get in, too.
+        switch whatIsLetIn(to: entry.candidate) {
+        case .endpointIndependent: reached += reachedWarm
+        case .dependent, .addressDependent, .addressAndPortDependent:
+            if reached == 0 {
+                entries[index].reachability = .private
+                return
+            }
+        case .unknown: break
+        }
+        if reached != missed {
+            entries[index].reachability = reached > missed ? .public : .private
+        } else if reached == 0 {
+            entries[index].reachability = .unknown
+        }
+    }
+
+    private func whatIsLetIn(to candidate: Candidate) -> NATFiltering {
+        // Between hosts of a private network there is no NAT.
+        guard candidate.address.scope == .global else { return .endpointIndependent }
+        switch candidate.origin {
+        // Of a port that is forwarded, the NAT's other ports tell nothing.
+        case .mapped, .forwarded: return .unknown
+        case .listening, .observed: return filtering[candidate.listener] ?? .unknown
+        }
     }
 
     private func isWarm(_ probe: Probe) -> Bool {

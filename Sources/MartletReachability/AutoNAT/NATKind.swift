@@ -42,6 +42,14 @@ public enum NATFiltering: String, Hashable, Sendable, CaseIterable {
     case addressAndPortDependent
     /// Not anybody's; which of the two above is not known.
     case dependent
+
+    /// Whether packets of those that the socket never sent anything to are dropped.
+    public var keepsStrangersOut: Bool {
+        switch self {
+        case .unknown, .endpointIndependent: false
+        case .addressDependent, .addressAndPortDependent, .dependent: true
+        }
+    }
 }
 
 /// How a NAT chooses external ports.
@@ -53,6 +61,26 @@ public enum PortAllocation: Hashable, Sendable {
     case sequential(step: Int)
     /// No rule that could be predicted from.
     case random
+}
+
+extension PortAllocation {
+    /// New mappings whose ports follow each other this closely are no chance.
+    private static let largestStep = 16
+
+    /// - Parameter ports: those that were given to new mappings, in their order.
+    init(successive ports: [UInt16]) {
+        var distinct: [Int] = []
+        for port in ports where !distinct.contains(Int(port)) { distinct.append(Int(port)) }
+        let steps = zip(distinct.dropFirst(), distinct).map { $0 - $1 }
+        // Others behind the same NAT take ports in between, so steps are multiples of the smallest.
+        guard let smallest = steps.min(by: { abs($0) < abs($1) }),
+            steps.allSatisfy({ $0.signum() == smallest.signum() && abs($0) <= Self.largestStep })
+        else {
+            self = distinct.isEmpty ? .unknown : .random
+            return
+        }
+        self = .sequential(step: smallest)
+    }
 }
 
 extension PortAllocation: CustomStringConvertible {

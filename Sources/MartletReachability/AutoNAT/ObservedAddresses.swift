@@ -202,22 +202,14 @@ public struct ObservedAddresses: Sendable {
         return agreesAcrossAddresses ? .endpointIndependent : .unknown
     }
 
-    /// New mappings whose ports follow each other this closely are no chance.
-    private static let largestStep = 16
-
     private func allocation(of seen: [Observation], _ mapping: NATMapping, port: UInt16?) -> PortAllocation {
-        var ports: [Int] = []
-        for observation in seen where !ports.contains(Int(observation.observed.port)) {
-            ports.append(Int(observation.observed.port))
+        var ports: [UInt16] = []
+        for observation in seen where !ports.contains(observation.observed.port) {
+            ports.append(observation.observed.port)
         }
-        if ports == [Int(port ?? 0)] { return .preserving }
+        if ports == [port ?? 0] { return .preserving }
         guard mapping.isDependent, ports.count > 1 else { return mapping == .unknown ? .unknown : .random }
-        let steps = zip(ports.dropFirst(), ports).map { $0 - $1 }
-        // Others behind the same NAT take ports in between, so steps are multiples of the smallest.
-        guard let smallest = steps.min(by: { abs($0) < abs($1) }), smallest != 0,
-            steps.allSatisfy({ $0.signum() == smallest.signum() && abs($0) <= Self.largestStep })
-        else { return .random }
-        return .sequential(step: smallest)
+        return PortAllocation(successive: ports)
     }
 }
 

@@ -1,3 +1,5 @@
+import MartletCore
+
 /// Why two nodes have no direct connection, and what a person can do about it.
 public struct DirectPathAdvice: Hashable, Sendable {
     /// What is in the way, a sentence each.
@@ -10,17 +12,46 @@ public struct DirectPathAdvice: Hashable, Sendable {
     ///   - remoteIsKnown: whether the other side told of its NAT at all.
     ///   - ports: ports that this node listens at, as a person forwards them: `UDP port 4001`.
     ///   - hasListeners: whether this node listens at all.
-    ///   - failure: what the last attempt said.
+    ///   - isUDPBlocked: whether nobody answers this node by UDP.
+    ///   - attempt: the last attempt.
     public init(
-        local: NATKind, remote: NATKind, remoteIsKnown: Bool, ports: [String], hasListeners: Bool, failure: String?
+        local: NATKind, remote: NATKind, remoteIsKnown: Bool, ports: [String], hasListeners: Bool,
+        isUDPBlocked: Bool = false, attempt: PunchReport? = nil
+    ) {
+        explain(
+            local: local, remote: remote, remoteIsKnown: remoteIsKnown, ports: ports, hasListeners: hasListeners,
+            blocked: (isUDPBlocked, attempt.map(Self.lacksUDP) ?? false))
+        if hasListeners { tell(attempt) }
+    }
+
+    /// Whether the peer named its addresses, and none of them by UDP on the internet.
+    private static func lacksUDP(_ attempt: PunchReport) -> Bool {
+        attempt.stage >= .exchanged && !attempt.remoteAddresses.isEmpty
+            && !attempt.remoteAddresses.contains { $0.contains(.udp) && $0.isPublic }
+    }
+
+    private mutating func explain(
+        local: NATKind, remote: NATKind, remoteIsKnown: Bool, ports: [String], hasListeners: Bool,
+        blocked: (local: Bool, remote: Bool)
     ) {
         guard hasListeners else {
             reasons.append("This node listens nowhere, so that nothing can be punched from.")
             remedies.append("Start it with --listen, for instance /ip4/0.0.0.0/udp/4001/quic-v1.")
             return
         }
-        let forward =
-            "Forward \(ports.first ?? "the port that the node listens at") to one of the two nodes on its router"
+        let isUDP = !blocked.local && !blocked.remote
+        let port = ports.first { $0.hasPrefix("UDP") == isUDP } ?? ports.first
+        let forward = "Forward a port to one of the two nodes on its router" + (port.map { " (here \($0))" } ?? "")
+        guard !blocked.local, !blocked.remote else {
+            let sides = [blocked.local ? "this side" : nil, blocked.remote ? "the peer's side" : nil].compactMap(\.self)
+            let place = sides.joined(separator: " and on ")
+            reasons.append(
+                "UDP does not get through on \(place): a firewall seems to drop it. By TCP alone few NATs can be passed."
+            )
+            remedies.append("Allow UDP out on the firewall on \(place), and the answers in.")
+            remedies.append("\(forward).")
+            return
+        }
         switch (local.mapping.isDependent, remote.mapping.isDependent) {
         case (true, true):
             reasons.append("Both sides are behind symmetric NATs: neither can tell the other which port to send to.")
@@ -51,6 +82,26 @@ public struct DirectPathAdvice: Hashable, Sendable {
             remedies.append("Allow UDP out on both sides, at least to the ports that the nodes listen at.")
             remedies.append("\(forward).")
         }
-        if let failure { reasons.append("The last attempt: \(failure).") }
+    }
+
+    /// How far the last attempt came.
+    private mutating func tell(_ attempt: PunchReport?) {
+        guard let attempt else {
+            reasons.append("No attempt at a direct connection was made yet.")
+            return
+        }
+        guard case .failed(let failure) = attempt.outcome else { return }
+        let tried = attempt.triedAddresses.count
+        switch attempt.stage {
+        case .signalling: reasons.append("The peer did not answer the invitation that went to it over the relay.")
+        case .exchanged where tried == 0:
+            reasons.append("The peer named no address that packets can be sent to.")
+        case .exchanged, .probing:
+            reasons.append(
+                "\(attempt.packetsSent) packets went to \(tried == 1 ? "one address" : "\(tried) addresses") of the peer, and none of its packets came here."
+            )
+        case .heard: reasons.append("Packets of the peer came through, but no connection over that path.")
+        case .connected: reasons.append("The last attempt: \(failure).")
+        }
     }
 }

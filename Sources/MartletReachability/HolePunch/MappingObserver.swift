@@ -76,7 +76,7 @@ public struct MappingObserver: Sendable {
     /// Takes an answer. Returns false for datagrams that are none of ours.
     @discardableResult
     public mutating func received(_ datagram: [UInt8], random: inout RandomSource, now: Instant) -> Bool {
-        guard case .response(let id, let mapped, let other)? = try? STUNMessage(bytes: datagram),
+        guard case .response(let id, let mapped, let other, _)? = try? STUNMessage(bytes: datagram),
             let index = queries.firstIndex(where: { $0.id == id })
         else { return false }
         let server = queries.remove(at: index).server

@@ -41,7 +41,7 @@ struct PortSampler: Sendable {
 
     mutating func received(_ packet: [UInt8], on socket: PunchSocket, now: Instant) {
         guard case .extra(let index) = socket, index < transactions.count,
-            case .response(let id, let mapped, _)? = try? STUNMessage(bytes: packet), id == transactions[index]
+            case .response(let id, let mapped, _, _)? = try? STUNMessage(bytes: packet), id == transactions[index]
         else { return }
         ports[index] = mapped.port
     }

@@ -238,7 +238,7 @@ public final class PunchRun: PunchMachine {
 
     private func attemptFailed(_ attempt: PunchAttempt, now: Instant) {
         let reason =
-            attempt.dialCount > 0
+            report.packetsHeard > 0
             ? "packets came through, but no connection" : "no packet came through (\(attempt.plan.tactic.name))"
         guard self.attempt < limits.maximumAttempts, !isSignallingOver else { return fail(reason, now: now) }
         if isDialer {

@@ -1,16 +1,21 @@
 public import MartletCore
 
 /// The two messages of STUN that a node needs to learn how NATs map a UDP socket: Binding request and success response
-/// (RFC 8489, section 6), with the address of a second socket to ask (RFC 5780, section 7.4).
+/// (RFC 8489, section 6), with what RFC 5780 adds to find out whom NATs let in: addresses of other sockets of the server, and
+/// requests to be answered from one of these (sections 7.2 and 7.4).
 public enum STUNMessage: Hashable, Sendable {
     /// 96 bits that the response repeats, in the order of the wire.
     public typealias TransactionID = [UInt8]
 
     case request(TransactionID)
+    /// To be answered from another port, and from another address too.
+    case changeRequest(TransactionID, changesAddress: Bool)
     /// - Parameters:
     ///   - mapped: where the request came from, as the server sees it.
     ///   - other: another socket of the server.
-    case response(TransactionID, mapped: TransportAddress, other: TransportAddress?)
+    ///   - alternate: one at another address of the server.
+    case response(
+        TransactionID, mapped: TransportAddress, other: TransportAddress?, alternate: TransportAddress? = nil)
 
     public static let transactionByteCount = 12
     /// The longest message that is read.
@@ -19,6 +24,7 @@ public enum STUNMessage: Hashable, Sendable {
     private static let cookie: UInt32 = 0x2112_A442
     private static let requestType: UInt16 = 0x0001
     private static let responseType: UInt16 = 0x0101
+    private static let changeRequestAttribute: UInt16 = 0x0003
     private static let xorMappedAddress: UInt16 = 0x0020
     private static let otherAddress: UInt16 = 0x802C
 
@@ -33,8 +39,14 @@ public enum STUNMessage: Hashable, Sendable {
     public var bytes: [UInt8] {
         switch self {
         case .request(let id): return Self.header(Self.requestType, 0, id)
-        case .response(let id, let mapped, let other):
+        case .changeRequest(let id, let changesAddress):
+            let flags: UInt8 = changesAddress ? 0x06 : 0x02
+            let attribute = Self.bigEndian(Self.changeRequestAttribute) + [0, 4, 0, 0, 0, flags]
+            return Self.header(Self.requestType, attribute.count, id) + attribute
+        case .response(let id, let mapped, let other, let alternate):
             var attributes = Self.attribute(Self.xorMappedAddress, mapped, mask: Self.mask(id))
+            // The first of them is what RFC 5780 asks for.
+            if let alternate { attributes += Self.attribute(Self.otherAddress, alternate, mask: []) }
             if let other { attributes += Self.attribute(Self.otherAddress, other, mask: []) }
             return Self.header(Self.responseType, attributes.count, id) + attributes
         }
@@ -88,31 +100,52 @@ public enum STUNMessage: Hashable, Sendable {
             throw .invalid(field: "STUN length", reason: "is not that of the message")
         }
         switch type {
-        case Self.requestType: self = .request(id)
+        case Self.requestType: self = try Self.readRequest(id, &reader)
         case Self.responseType: self = try Self.readResponse(id, &reader)
         default: throw .invalid(field: "STUN type", reason: "is neither a binding request nor its response")
         }
+    }
+
+    private static func readRequest(
+        _ id: TransactionID, _ reader: inout ByteReader
+    ) throws(DecodingError) -> STUNMessage {
+        var flags: UInt8 = 0
+        while !reader.isAtEnd {
+            let (type, value) = try readAttribute(&reader)
+            guard type == changeRequestAttribute else { continue }
+            guard value.count == 4 else { throw .invalid(field: "STUN change request", reason: "is not of four bytes") }
+            flags = value[3] & 0x06
+        }
+        // Another address at the same port is not to be had: addresses other than the first are served at ports of their own.
+        return flags == 0 ? .request(id) : .changeRequest(id, changesAddress: flags & 0x04 != 0)
+    }
+
+    private static func readAttribute(
+        _ reader: inout ByteReader
+    ) throws(DecodingError) -> (type: UInt16, value: [UInt8]) {
+        let type: UInt16 = try reader.readBigEndian()
+        let length: UInt16 = try reader.readBigEndian()
+        let value = try reader.readBytes(Int(length))
+        try reader.skip((4 - Int(length) % 4) % 4)
+        return (type, value)
     }
 
     private static func readResponse(
         _ id: TransactionID, _ reader: inout ByteReader
     ) throws(DecodingError) -> STUNMessage {
         var mapped: TransportAddress?
-        var other: TransportAddress?
+        var others: [TransportAddress] = []
         while !reader.isAtEnd {
-            let type: UInt16 = try reader.readBigEndian()
-            let length: UInt16 = try reader.readBigEndian()
-            let value = try reader.readBytes(Int(length))
-            try reader.skip((4 - Int(length) % 4) % 4)
+            let (type, value) = try readAttribute(&reader)
             switch type {
             case xorMappedAddress: mapped = try address(value, mask: mask(id))
-            case otherAddress: other = try address(value, mask: [])
+            case otherAddress where others.count < 2: others.append(try address(value, mask: []))
             // Attributes that may be ignored, and those that only a client with credentials needs.
             default: continue
             }
         }
         guard let mapped else { throw .invalid(field: "STUN response", reason: "has no mapped address") }
-        return .response(id, mapped: mapped, other: other)
+        return .response(id, mapped: mapped, other: others.last, alternate: others.count > 1 ? others[0] : nil)
     }
 
     private static func address(_ value: [UInt8], mask: [UInt8]) throws(DecodingError) -> TransportAddress {

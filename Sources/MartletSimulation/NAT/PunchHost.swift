@@ -171,7 +171,7 @@ final class PunchHost {
                 return
             }
             return network.send(
-                SimulatedDatagram(source: datagram.destination, destination: datagram.source, bytes: answer),
+                SimulatedDatagram(source: datagram.destination, destination: datagram.source, bytes: answer.bytes),
                 from: self)
         }
         guard let socket = socket(at: datagram.destination.port), let first = datagram.bytes.first else { return }

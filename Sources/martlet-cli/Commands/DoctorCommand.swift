@@ -44,12 +44,16 @@ struct DoctorCommand: AsyncParsableCommand {
         if let client = try ControlClient(try data.resolve()) {
             answer = try client.ask(request)
         } else {
-            answer = try await NodeAccess.withTemporaryNode(node, adjust) { node in
-                try await NodeOperations(node: node).perform(request) { _ in }
+            answer = try await NodeAccess.withTemporaryNode(node, adjust) { [peer] node in
+                // It learns from them; one that is not there is no reason not to look around.
+                for address in peer { _ = try? await node.connect(to: address) }
+                return try await NodeOperations(node: node).perform(request) { _ in }
             }
         }
         guard case .doctor(let report) = answer else { throw ControlClient.misunderstanding }
         if output.json { Output.json(report) } else { DoctorText.lines(of: report).forEach { Output.line($0) } }
+        // Scripts see by the status whether the peer was reached at all.
+        if report.peer?.error != nil { throw ExitCode(ExitStatus.unreachable.rawValue) }
     }
 
     /// A node like any other: what it learns is what another would.

@@ -11,18 +11,29 @@ struct DoctorOperation: Sendable {
     func run(_ target: String?) async throws -> DoctorReport {
         var peer: DoctorReport.Peer?
         if let target { peer = try await examine(PeerTarget(target)) }
-        var report = try await node.reachabilityReport()
-        let deadline = Instant.systemNow() + patience
-        while isUndecided(report), Instant.systemNow() < deadline, !Task.isCancelled {
-            try await Task.sleep(for: .milliseconds(200))
-            report = try await node.reachabilityReport()
-        }
-        return DoctorReport(report, peer: peer)
+        return DoctorReport(try await settledReport(), peer: peer)
     }
 
+    /// Waits until nothing more is about to be known, or patience ends.
+    private func settledReport() async throws -> ReachabilityReport {
+        let deadline = Instant.systemNow() + patience
+        var report = try await node.reachabilityReport()
+        var quietSince = Instant.systemNow()
+        while Instant.systemNow() < deadline, !Task.isCancelled {
+            if isUndecided(report) { quietSince = Instant.systemNow() }
+            // What a peer says comes a little after its connection, and questions to it after that.
+            if Instant.systemNow() - quietSince >= Self.quietTime { break }
+            try await Task.sleep(for: .milliseconds(50))
+            report = try await node.reachabilityReport()
+        }
+        return report
+    }
+
+    private static let quietTime = Duration.milliseconds(600)
+
     private func isUndecided(_ report: ReachabilityReport) -> Bool {
-        let isAsking = report.addresses.contains { $0.reachability == .unknown } || report.addresses.isEmpty
-        return isAsking && !report.sockets.isEmpty
+        let isConnecting = report.relays.contains { !$0.isConnected && $0.lastFailure == nil }
+        return !report.sockets.isEmpty && (report.isLearning || isConnecting)
     }
 
     private func examine(_ target: PeerTarget) async throws -> DoctorReport.Peer {
@@ -66,16 +77,26 @@ struct DoctorOperation: Sendable {
 
     private func advice(_ attempt: PunchReport?) async throws -> DirectPathAdvice {
         let report = try await node.reachabilityReport()
-        let ports = report.sockets.compactMap { socket in
-            socket.listener.port.map { "\(socket.listener.contains(.udp) ? "UDP" : "TCP") port \($0)" }
-        }
         let known = report.sockets.map(\.nat).first { $0.mapping != .unknown }
-        var failure: String?
-        if case .failed(let reason)? = attempt?.outcome { failure = reason }
         return DirectPathAdvice(
             local: attempt?.localNAT.mapping == .unknown ? known ?? NATKind() : attempt?.localNAT ?? known ?? NATKind(),
             remote: attempt?.remoteNAT ?? NATKind(), remoteIsKnown: attempt.map { $0.method == .martlet } ?? false,
-            ports: ports.sorted { $0.hasPrefix("UDP") && !$1.hasPrefix("UDP") }, hasListeners: !report.sockets.isEmpty,
-            failure: failure)
+            ports: report.portNames, hasListeners: !report.sockets.isEmpty,
+            isUDPBlocked: report.udp.map { !$0.isAnswered } ?? false, attempt: attempt)
+    }
+}
+
+extension ReachabilityReport {
+    /// The ports that the node listens at beyond this machine, as a person forwards them: those of UDP first.
+    var portNames: [String] {
+        var names: [String] = []
+        for isUDP in [true, false] {
+            for socket in sockets where socket.listener.contains(.udp) == isUDP && socket.hasAddress {
+                guard let port = socket.listener.port else { continue }
+                let name = "\(isUDP ? "UDP" : "TCP") port \(port)"
+                if !names.contains(name) { names.append(name) }
+            }
+        }
+        return names
     }
 }

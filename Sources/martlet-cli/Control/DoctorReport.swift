@@ -7,16 +7,21 @@ struct DoctorReport: Codable, Sendable {
         let mapping: String
         let filtering: String
         let allocation: String
+        /// The same in a line, in the terms of RFC 4787.
+        let terms: String?
 
         init(_ kind: NATKind) {
             mapping = kind.mapping.rawValue
             filtering = kind.filtering.rawValue
             allocation = "\(kind.allocation)"
+            terms = kind.terms
         }
     }
 
     struct Socket: Codable, Sendable {
         let listener: String
+        /// Whether this machine has an address of that family that others can send to.
+        let hasAddress: Bool
         let nat: NAT
         let explanation: String
         /// Where peers see it.
@@ -29,8 +34,20 @@ struct DoctorReport: Codable, Sendable {
         let origin: String
         /// `public`, `private` or `unknown`.
         let reachability: String
+        /// Peers that reached it, those of them that this node had sent nothing to, and those that did not reach it.
         let successes: Int
+        let strangers: Int
         let failures: Int
+    }
+
+    /// How UDP by IPv4 fares between this machine and the internet.
+    struct UDP: Codable, Sendable {
+        /// `open`, `blocked`, or `unknown` while nobody could be asked.
+        let state: String
+        let nat: NAT
+        let externalAddress: String?
+        /// `yes`, `no`, `unnecessary` without a NAT, or `unknown`.
+        let hairpin: String
     }
 
     struct ForwardedPort: Codable, Sendable {
@@ -99,8 +116,12 @@ struct DoctorReport: Codable, Sendable {
     let forwardingFailures: [String]
     let relays: [Relay]
     let announced: [String]
-    /// No peer can tell whether the NAT passes packets from inside back in.
-    let hairpin: String
+    let udp: UDP
+    /// `carrier` or `router`: a NAT in front of this network's own.
+    let outerNat: String?
+    /// What keeps strangers out, and what helps.
+    let reasons: [String]
+    let remedies: [String]
     let peer: Peer?
 }
 
@@ -109,8 +130,10 @@ extension DoctorReport {
         let reached = report.announced.filter { address in
             report.addresses.contains { $0.address == address && $0.reachability == .public }
         }
+        // Of a machine behind a firewall, the addresses of the internet are believed of nobody but those who reached them.
+        let isFirewalled = report.udp.map { $0.kind.mapping == .none && $0.kind.filtering.keepsStrangersOut } ?? false
         let believed = report.announced.filter { address in
-            address.isPublic && !address.isCircuit
+            address.isPublic && !address.isCircuit && !isFirewalled
                 && !report.addresses.contains { $0.address == address && $0.reachability == .private }
         }
         let circuits = report.announced.filter(\.isCircuit)
@@ -130,17 +153,18 @@ extension DoctorReport {
         } else {
             reachability = "unreachable"
             verdict =
-                "Nobody outside this network reaches this node. Give it a relay (--relay), or forward a port to it."
+                "Nobody outside this network reaches this node."
         }
         sockets = report.sockets.map { socket in
             Socket(
-                listener: "\(socket.listener)", nat: NAT(socket.nat), explanation: socket.nat.explanation,
+                listener: "\(socket.listener)", hasAddress: socket.hasAddress, nat: NAT(socket.nat),
+                explanation: socket.nat.explanation,
                 seenAt: socket.seenAt.map { "\($0.address)" })
         }
         addresses = report.addresses.map {
             Address(
                 address: "\($0.address)", origin: $0.origin.rawValue, reachability: $0.reachability.rawValue,
-                successes: $0.successCount, failures: $0.failureCount)
+                successes: $0.successCount, strangers: $0.strangerCount, failures: $0.failureCount)
         }
         forwardedPorts = report.forwardedPorts.map {
             ForwardedPort(
@@ -157,8 +181,41 @@ extension DoctorReport {
                 rttUs: $0.roundTrip.map { Text.rounded($0.microseconds) }, lastFailure: $0.lastFailure)
         }
         announced = report.announced.map { "\($0)" }
-        hairpin = "unknown"
+        udp = UDP(report.udp)
+        outerNat = report.outerNAT?.rawValue
+        let advice = NodeAdvice(Self.situation(report, reachability))
+        reasons = advice.reasons
+        remedies = advice.remedies
         self.peer = peer
+    }
+
+    private static func situation(_ report: ReachabilityReport, _ reachability: String) -> NodeAdvice.Situation {
+        var situation = NodeAdvice.Situation()
+        situation.isReached = reachability == "public"
+        situation.isRelayed = reachability == "relayed"
+        situation.listens = !report.sockets.isEmpty
+        situation.ports = report.portNames
+        situation.udp = report.udp
+        situation.servers = report.udpServers.map { "\($0)" }
+        situation.outerNAT = report.outerNAT
+        situation.hasForwardedPort = report.forwardedPorts.contains { !$0.isBehindAnotherNAT }
+        situation.forwardingFailures = report.forwardingFailures
+        return situation
+    }
+}
+
+extension DoctorReport.UDP {
+    init(_ behavior: NATBehavior?) {
+        state = behavior.map { $0.isAnswered ? "open" : "blocked" } ?? "unknown"
+        let kind = behavior?.kind ?? NATKind()
+        nat = .init(kind)
+        externalAddress = behavior?.externalAddress.map { "\($0)" }
+        hairpin =
+            switch behavior?.hairpinning {
+            case true?: "yes"
+            case false?: "no"
+            case nil: kind.mapping == .none ? "unnecessary" : "unknown"
+            }
     }
 }
 

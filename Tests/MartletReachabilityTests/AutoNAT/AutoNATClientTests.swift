@@ -34,7 +34,7 @@ private final class Scene {
         return questions
     }
 
-    func reach(_ nonce: UInt64, isWarm: Bool = true, at seconds: Int64) {
+    func reach(_ nonce: UInt64, isWarm: Bool = false, at seconds: Int64) {
         let isExpected = client.nonceArrived(nonce, at: listener, isWarm: isWarm)
         #expect(isExpected)
         client.answered(nonce, .success(.dialed(index: 0, .reached)), now: second(seconds))
@@ -181,6 +181,72 @@ private final class Scene {
     #expect(scene.cancelled == [nonce])
     #expect(scene.client.reachability.isEmpty)
     #expect(scene.client.deadline == nil)
+}
+
+@Test func whoeverThisNodeTalksToIsNoStranger() throws {
+    let scene = Scene()
+    let servers = (1...5).map { server(UInt64($0), at: "11.\($0).1.1") }
+    scene.client.update([candidate], servers: servers, now: second(0))
+    scene.reach(try #require(scene.asked().first).nonce, isWarm: true, at: 1)
+    #expect(scene.verdict == .unknown)
+    #expect(scene.client.reachability.first?.successCount == 1)
+    scene.reach(try #require(scene.asked().first).nonce, isWarm: true, at: 2)
+    #expect(scene.verdict == .unknown)
+    // From an address that the socket never sent anything to.
+    scene.reach(try #require(scene.asked().first).nonce, isWarm: false, at: 3)
+    #expect(scene.verdict == .public)
+}
+
+@Test func ofTwoDialsOfOneServerTheStrangersCounts() throws {
+    for order in [[true, false], [false, true]] {
+        let scene = Scene()
+        scene.client.update([candidate], servers: [server(1, at: "11.1.1.1")], now: second(0))
+        let nonce = try #require(scene.asked().first).nonce
+        for isWarm in order {
+            let isExpected = scene.client.nonceArrived(nonce, at: listener, isWarm: isWarm)
+            #expect(isExpected)
+        }
+        scene.client.answered(nonce, .success(.dialed(index: 0, .reached)), now: second(1))
+        #expect(scene.verdict == .public)
+    }
+}
+
+/// What it means for an address that only those reach who were sent something, by what else is known of the NAT.
+@Test(
+    arguments: [
+        (.observed, .unknown, .unknown), (.observed, .endpointIndependent, .public), (.observed, .dependent, .private),
+        (.observed, .addressDependent, .private), (.listening, .addressAndPortDependent, .private),
+        // The NAT's other ports tell nothing of one that is forwarded.
+        (.forwarded, .addressDependent, .unknown), (.mapped, .endpointIndependent, .unknown),
+    ] as [(AddressOrigin, NATFiltering, Reachability)])
+func whatElseIsKnownOfTheNATDecides(_ origin: AddressOrigin, _ filtering: NATFiltering, _ verdict: Reachability) throws
+{
+    for isKnownBefore in [true, false] {
+        let scene = Scene()
+        if isKnownBefore { scene.client.noteFiltering([listener: filtering]) }
+        let candidate = AutoNATClient.Candidate(address: address, listener: listener, origin: origin)
+        scene.client.update([candidate], servers: [server(1, at: "11.1.1.1")], now: second(0))
+        scene.reach(try #require(scene.asked().first).nonce, isWarm: true, at: 1)
+        scene.client.noteFiltering([listener: filtering])
+        #expect(scene.verdict == verdict)
+    }
+}
+
+@Test func contactsAreForgottenInTimeAndTheirNumberIsLimited() {
+    var contacts = ContactedHosts()
+    let host = IPAddress.v4(IPv4Address(11, 1, 1, 1))
+    contacts.note(host, from: listener, now: second(0))
+    #expect(contacts.contains(host, from: listener, now: second(899)))
+    #expect(!contacts.contains(host, from: listener, now: second(900)))
+    #expect(!contacts.contains(host, from: multiaddr("/ip4/0.0.0.0/tcp/4001"), now: second(1)))
+    #expect(!contacts.contains(.v4(IPv4Address(11, 1, 1, 2)), from: listener, now: second(1)))
+    let numbers = 0..<UInt32(2 * ContactedHosts.limit)
+    for number in numbers {
+        contacts.note(.v4(IPv4Address(rawValue: 0x0C00_0000 + number)), from: listener, now: second(1))
+        #expect(contacts.count <= ContactedHosts.limit)
+    }
+    let last = IPAddress.v4(IPv4Address(rawValue: 0x0C00_0000 + numbers.upperBound - 1))
+    #expect(contacts.contains(last, from: listener, now: second(1)))
 }
 
 /// What dials tell of a NAT: those from where the socket had sent packets (warm), and those from elsewhere (cold).

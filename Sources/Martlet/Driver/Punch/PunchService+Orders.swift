@@ -75,6 +75,9 @@ extension PunchService {
         for isIP4 in [true, false] {
             let these = packets.filter { $0.to.isIPv4 == isIP4 }
             guard let first = these.first, let socket = mainSocket(for: first.to.ip) else { continue }
+            for host in Set(these.map(\.to.ip)) {
+                driver.reachability.noteContact(with: SocketAddress(host, port: 0), from: socket.address.quicMultiaddr)
+            }
             let orders = these.map { ($0.bytes, SocketAddress($0.to.ip, port: $0.to.port)) }
             socket.loop.execute {
                 for (bytes, address) in orders { socket.send(packet: bytes, to: address) }
@@ -121,6 +124,8 @@ extension PunchService {
         guard let server = tcpServers.first?.address,
             let local = driver.listeningAddress(for: SocketAddress(server.ip, port: server.port))
         else { return finish(nil) }
+        driver.reachability.noteContact(
+            with: SocketAddress(server.ip, port: server.port), from: local.multiaddr)
         let probe = TCPMappingProbe(
             loop: home, factory: driver.factory, counters: driver.counters, onEnd: finish)
         punch.tcpProbe = probe
@@ -137,6 +142,7 @@ extension PunchService {
     private func connectTCP(to address: TransportAddress, isClient: Bool, _ punch: ActivePunch) {
         let remote = SocketAddress(address.ip, port: address.port)
         guard let local = driver.listeningAddress(for: remote) else { return }
+        driver.reachability.noteContact(with: remote, from: local.multiaddr)
         let peer = punch.peer
         let connect = PunchTCPConnect(loop: driver.loops.next(), from: local, to: remote) { [weak driver] socket in
             guard let driver else { return socket.close() }

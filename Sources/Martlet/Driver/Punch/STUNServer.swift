@@ -2,6 +2,42 @@ import MartletCore
 import MartletReachability
 import MartletRuntime
 
+/// The UDP sockets that do nothing but answer STUN, beside the one that QUIC listens on: at another port of its address, and at
+/// another address where this machine has several on the internet. By what comes in from them, askers learn whom their NAT lets
+/// in (RFC 5780). On the loop of that socket.
+final class STUNSockets {
+    private let other: DatagramSocket?
+    private let alternate: DatagramSocket?
+    /// What askers are told of them.
+    let otherAddress: TransportAddress?
+    let alternateAddress: TransportAddress?
+
+    init(beside address: SocketAddress, loop: EventLoop) {
+        func open(_ address: SocketAddress?) -> (DatagramSocket, TransportAddress)? {
+            guard let address, let ip = address.ipAddress,
+                let socket = try? DatagramSocket.bind(loop: loop, address: address)
+            else { return nil }
+            socket.delegate = STUNServer(socket)
+            return (socket, TransportAddress(ip, port: socket.localAddress.port))
+        }
+        (other, otherAddress) = open(address.with(port: 0)).map { ($0, $1) } ?? (nil, nil)
+        let alternateIP = address.ipAddress.flatMap { LocalAddresses.alternate(to: $0, towards: nil) }
+        (alternate, alternateAddress) =
+            open(alternateIP.map { SocketAddress($0, port: 0) }).map { ($0, $1) } ?? (nil, nil)
+    }
+
+    /// Sends an answer that has to come from one of these; returns false for one that does not.
+    func send(_ answer: STUNResponder.Answer, to address: SocketAddress) -> Bool {
+        // A full queue drops what may be lost anyway.
+        switch answer.source {
+        case .asked: return false
+        case .other: try? other?.send(Bytes(answer.bytes), to: address)
+        case .alternate: try? alternate?.send(Bytes(answer.bytes), to: address)
+        }
+        return true
+    }
+}
+
 /// A UDP socket that does nothing but answer STUN, beside the one that QUIC listens on: a NAT that gives every port of a
 /// destination another mapping shows it by what the two say.
 final class STUNServer: DatagramSocketDelegate {
@@ -17,6 +53,6 @@ final class STUNServer: DatagramSocketDelegate {
                 now: socket.loop.now)
         else { return }
         // A full queue drops what may be lost anyway.
-        try? socket.send(Bytes(answer), to: address)
+        try? socket.send(Bytes(answer.bytes), to: address)
     }
 }

@@ -1,0 +1,124 @@
+import Logging
+import MartletCore
+import MartletReachability
+import MartletRuntime
+
+/// Has it found out how the NATs in front of this machine treat UDP, whenever there is somebody to ask and it is not known: by
+/// IPv4 and by IPv6. On the home loop.
+final class NATDiscoverer: @unchecked Sendable {
+    /// NATs are replaced and set up anew without this machine's addresses changing.
+    private static let interval = Duration.seconds(1800)
+    /// When no server answered.
+    private static let retryInterval = Duration.seconds(60)
+
+    private unowned let node: NodeDriver
+    private let blocking: BlockingPool
+    /// The routers between this machine and the internet by IPv4, the nearest first, as far as they tell.
+    private(set) var routers: [IPAddress] = []
+    private var isTracing = false
+    private let onChange: () -> Void
+    private var families: [Family] = [Family(isIP4: true), Family(isIP4: false)]
+    private var timer: LoopTimer!
+    private var isStopped = false
+
+    private struct Family {
+        let isIP4: Bool
+        var behavior: NATBehavior?
+        var run: NATDiscoveryRun?
+        /// Those that the last run had.
+        var servers: [TransportAddress] = []
+        var next: Instant?
+    }
+
+    /// - Parameter onChange: called when something was found.
+    init(node: NodeDriver, blocking: BlockingPool, onChange: @escaping () -> Void) {
+        self.node = node
+        self.blocking = blocking
+        self.onChange = onChange
+        timer = LoopTimer(loop: node.home) { [unowned self] in look() }
+    }
+
+    /// What was found; nil while nobody was asked.
+    func behavior(isIP4: Bool) -> NATBehavior? { families.first { $0.isIP4 == isIP4 }?.behavior }
+
+    /// Who was asked last.
+    func servers(isIP4: Bool) -> [TransportAddress] { families.first { $0.isIP4 == isIP4 }?.servers ?? [] }
+
+    /// Whether servers are being asked.
+    var isAsking: Bool { isTracing || families.contains { $0.run != nil } }
+
+    /// The machine's addresses changed.
+    func networkChanged() {
+        for index in families.indices {
+            families[index].run?.close()
+            families[index] = Family(isIP4: families[index].isIP4)
+        }
+        routers = []
+        look()
+    }
+
+    func stop() {
+        isStopped = true
+        timer.cancel()
+        for family in families { family.run?.close() }
+    }
+
+    /// Asks, where there is somebody to ask and something to learn.
+    func look() {
+        guard !isStopped else { return }
+        let now = node.home.now
+        for index in families.indices { look(index, now: now) }
+        if let next = families.compactMap(\.next).min() { timer.schedule(at: next) } else { timer.cancel() }
+    }
+
+    private func look(_ index: Int, now: Instant) {
+        let family = families[index]
+        let servers = (node.punches?.servers ?? []).filter { $0.isIPv4 == family.isIP4 && $0.ip.scope == .global }
+        guard family.run == nil, !servers.isEmpty else { return }
+        let isNews = servers.contains { !family.servers.contains($0) } && !isComplete(family.behavior)
+        guard isNews || family.next.map({ now >= $0 }) ?? true else { return }
+        families[index].servers = servers
+        families[index].next = nil
+        let run = NATDiscoveryRun(loop: node.home, isIP4: family.isIP4) { [weak self] in self?.ended(index, $0) }
+        families[index].run = run
+        // The latest first: those that answered before may be gone.
+        if let server = servers.last { trace(towards: server) }
+        run.start(
+            servers.reversed(), localAddresses: NetworkInterfaces.addresses().compactMap { $0.ipAddress?.unmapped })
+    }
+
+    private func isComplete(_ behavior: NATBehavior?) -> Bool {
+        guard let kind = behavior?.kind else { return false }
+        return kind.mapping != .unknown && kind.filtering != .unknown
+    }
+
+    private func ended(_ index: Int, _ behavior: NATBehavior?) {
+        families[index].run = nil
+        families[index].next =
+            node.home.now + (behavior?.isAnswered == true ? Self.interval : Self.retryInterval)
+        node.logger.debug(
+            "how UDP is treated",
+            metadata: ["by": families[index].isIP4 ? "IPv4" : "IPv6", "is": "\(String(describing: behavior))"])
+        if let behavior, behavior != families[index].behavior {
+            families[index].behavior = behavior
+            onChange()
+        }
+        look()
+    }
+
+    /// Looks which routers there are.
+    private func trace(towards server: TransportAddress) {
+        guard server.isIPv4, !isTracing else { return }
+        isTracing = true
+        Task { [blocking, home = node.home] in
+            let found = (try? await blocking.run { RouterTrace.routers(towards: server) }) ?? []
+            home.execute { self.traced(found) }
+        }
+    }
+
+    private func traced(_ found: [IPAddress]) {
+        guard !isStopped else { return }
+        isTracing = false
+        routers = found
+    }
+}
