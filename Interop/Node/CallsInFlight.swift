@@ -30,6 +30,8 @@ enum CallsInFlight {
         _ = try await node.call(peer, "\(service).echo", RPCMessage(utf8: text))
     }
 
+    private static func sayPath(_ path: String) { say([("event", .string("path")), ("path", .string(path))]) }
+
     /// What all callers have seen.
     private final class Tally: Sendable {
         let counts = Mutex(Counts())
@@ -54,8 +56,11 @@ enum CallsInFlight {
         let events = node.subscribeToEvents()
         let watch = Task {
             for await event in events {
-                if case .pathChanged(peer, let path) = event {
-                    say([("event", .string("path")), ("path", .string("\(path)"))])
+                switch event {
+                case .pathChanged(peer, let path): sayPath("\(path)")
+                // Without any connection in between, the next one is no change of path.
+                case .connected(peer, let address, _): sayPath(address.isCircuit ? "relayed" : "direct")
+                default: break
                 }
             }
         }
