@@ -12,9 +12,6 @@ import Synchronization
 
 /// The threads of a loop: who works, who watches, who helps.
 extension EventLoop {
-    /// Jobs run between two polls: input is not starved by tasks, and what they send leaves while others still run, so
-    /// that the peer works at the same time.
-    private static let jobsPerPoll = 16
     /// Work waiting that is worth another thread: twice what waking one takes.
     private static let helpThreshold: Int64 = 100_000
     /// Jobs shorter than this are not shared: they spend their time on what they share, and two threads would fight for it.
@@ -56,20 +53,21 @@ extension EventLoop {
         // A thread that was added because the watcher left to work watches first, whatever waits: it may block all others.
         if !hasWatcher { watch() }
         while true {
-            if phase != .ended, !isRoleHeld, jobs.isEmpty || jobsSincePoll >= Self.jobsPerPoll {
+            if phase != .ended, !isRoleHeld, jobs.isEmpty || pace.isDue {
                 isRoleHeld = true
-                jobsSincePoll = 0
+                pace.polls()
                 progress &+= 1
                 let mayBlock = jobs.isEmpty
                 lock.unlock()
                 martlet_set_current_loop(own)
-                turn(mayBlock: mayBlock)
+                let wait = turn(mayBlock: mayBlock)
                 martlet_set_current_loop(nil)
                 lock.lock()
                 isRoleHeld = false
                 publishLocalJobs()
+                pace.polled(jobCount: jobs.count, wait: wait)
             } else if let job = jobs.popFirst() {
-                jobsSincePoll += 1
+                pace.runsJob()
                 progress &+= 1
                 // With cheap jobs only some are timed: reading the clock costs as much as they do.
                 sample &+= 1

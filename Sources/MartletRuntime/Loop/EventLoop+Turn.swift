@@ -20,18 +20,25 @@ extension EventLoop {
     private static let spinProbeInterval = 32
     private static let trimInterval = Duration.seconds(1)
 
-    func turn(mayBlock: Bool) {
+    /// - Returns: when and how long nothing was to be done, if so.
+    func turn(mayBlock: Bool) -> JobPace.Wait? {
         if !isOpen { open() }
         cachedNow = Instant.systemNow()
         isTimeStale = false
         let activityBefore = activity
         let didWork = finishCallbacks()
 
+        var wait: JobPace.Wait?
+        firstCallback = nil
         if !mayBlock || !localWorks.isEmpty || !localJobs.isEmpty {
             poll(UV_RUN_NOWAIT)
-        } else if !spin(), prepareToSleep() {
-            poll(UV_RUN_ONCE)
-            isSleeping.store(false, ordering: .sequentiallyConsistent)
+        } else {
+            let begin = Instant.systemNow()
+            if !spin(), prepareToSleep() {
+                poll(UV_RUN_ONCE)
+                isSleeping.store(false, ordering: .sequentiallyConsistent)
+            }
+            wait = JobPace.Wait(from: begin, to: firstCallback ?? Instant.systemNow())
         }
         if isTimeStale { cachedNow = Instant.systemNow() }
         isTimeStale = false
@@ -39,6 +46,7 @@ extension EventLoop {
 
         if didWork || didMore || activity != activityBefore { noteTraffic() }
         endIfClosed()
+        return wait
     }
 
     /// To be called first in every callback from libuv.
@@ -48,6 +56,7 @@ extension EventLoop {
         guard isTimeStale else { return }
         isTimeStale = false
         cachedNow = Instant.systemNow()
+        if firstCallback == nil { firstCallback = cachedNow }
         // Awake: no need to ring. Only saves rings, so no ordering is needed.
         isSleeping.store(false, ordering: .relaxed)
     }

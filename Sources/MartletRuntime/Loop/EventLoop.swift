@@ -66,7 +66,7 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var jobs = Deque<UnownedJob>()
     var remoteWorks = ContiguousArray<LoopWork>()
     var isRoleHeld = false
-    var jobsSincePoll = 0
+    var pace = JobPace()
     /// Counts jobs begun and roles taken, so that the watcher sees a standstill.
     var progress = 0
     var threadCount = 0
@@ -95,6 +95,8 @@ public final class EventLoop: TaskExecutor, @unchecked Sendable {
     var cachedNow = Instant.systemNow()
     /// The time must be read again at the first callback.
     var isTimeStale = false
+    /// When the first callback of this turn came.
+    var firstCallback: Instant?
     /// Counts callbacks, so that a turn knows whether it did something.
     var activity = 0
     var localWorks = ContiguousArray<LoopWork>()
