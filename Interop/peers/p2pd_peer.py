@@ -69,6 +69,13 @@ def how_it_ended(daemon, mark):
     return "unknown"
 
 
+def wait_for(daemon, peer):
+    """The peer may think itself connected a moment before the daemon does."""
+    deadline = time.monotonic() + 5
+    while peer not in daemon.peers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def read_identify(daemon, peer):
     with daemon.open_stream(peer, common.IDENTIFY) as stream:
         message = b""
@@ -175,6 +182,7 @@ def main():
             for line in sys.stdin:
                 command, peer = line.split()
                 if command == "identify":
+                    wait_for(daemon, peer)
                     common.report("identify", lambda: read_identify(daemon, peer))
         return 0
 
