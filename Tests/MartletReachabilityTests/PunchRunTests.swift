@@ -155,6 +155,63 @@ private func say(_ messages: [PunchMessage], to machine: any PunchMachine) {
     #expect(outcome(orders(of: run)) == .connected(address.quicMultiaddr))
 }
 
+@Test func whoIsReachedOverTheRelayDialsToo() throws {
+    let address = at(11, 9, 0, 1)
+    let initiator = DCUtRRun(isInitiator: true, addresses: [], random: RandomSource(seed: 1), now: start)
+    initiator.start(now: start)
+    initiator.signalled(Bytes(DCUtRMessage.connect([address.quicMultiaddr]).encoded), now: start)
+    let dial = PunchOrder.connectQUIC(from: .main, to: address)
+    var dialedAt: [Instant] = []
+    var ended: Instant?
+    while let now = initiator.deadline {
+        initiator.handleTimeout(now: now)
+        let orders = orders(of: initiator)
+        dialedAt += orders.filter { $0 == dial }.map { _ in now }
+        if case .failed? = outcome(orders) { ended = now }
+    }
+    #expect(dialedAt.count == 1)
+    // A peer that has the roles right is faster than that.
+    let first = try #require(dialedAt.first)
+    #expect(first - start >= .milliseconds(300))
+    let end = try #require(ended)
+    #expect(end - first >= .seconds(1))
+}
+
+@Test func theSecondAttemptSwapsTheRoles() {
+    let address = at(11, 9, 0, 1)
+    let connect = DCUtRMessage.connect([address.tcpMultiaddr])
+    for attempt in 1...3 {
+        let initiator = DCUtRRun(
+            isInitiator: true, attempt: attempt, addresses: [], random: RandomSource(seed: 1), now: start)
+        initiator.start(now: start)
+        initiator.signalled(Bytes(connect.encoded), now: start)
+        initiator.handleTimeout(now: start)
+        let other = DCUtRRun(
+            isInitiator: false, attempt: attempt, addresses: [], random: RandomSource(seed: 1), now: start)
+        other.start(now: start)
+        other.signalled(Bytes(connect.encoded), now: start)
+        other.signalled(Bytes(DCUtRMessage.sync.encoded), now: start)
+        let isSwapped = attempt == 2
+        #expect(orders(of: initiator).contains(.connectTCP(to: address, isClient: isSwapped)))
+        #expect(orders(of: other).contains(.connectTCP(to: address, isClient: !isSwapped)))
+    }
+}
+
+@Test func listeningPortsAreTriedAtHostsThatThePeerNames() {
+    let run = DCUtRRun(
+        isInitiator: false, addresses: [], listeningPorts: [4001, 4002, 4003], random: RandomSource(seed: 1), now: start
+    )
+    run.start(now: start)
+    let named = at(11, 9, 0, 1, 54_534)
+    let connect = DCUtRMessage.connect([named.tcpMultiaddr, at(192, 168, 1, 9).tcpMultiaddr])
+    run.signalled(Bytes(connect.encoded), now: start)
+    run.signalled(Bytes(DCUtRMessage.sync.encoded), now: start)
+    let targets = orders(of: run).compactMap { order in
+        if case .connectTCP(let target, true) = order { target } else { nil }
+    }
+    #expect(targets == [named, at(11, 9, 0, 1, 4001), at(11, 9, 0, 1, 4002)])
+}
+
 @Test func dcutrTakesPublicAddressesOnlyAndFewOfThem() {
     let run = DCUtRRun(isInitiator: false, addresses: [], random: RandomSource(seed: 1), now: start)
     run.start(now: start)

@@ -155,6 +155,28 @@ def calls(count=1000, transports=("udp", "tcp"), return_seconds=0):
         return report | {name: verdict[name] for name in ("calls", "errors", "runs")}
 
 
+def mended(cut_seconds=3, transports=("udp", "tcp")):
+    """How long after its way is open again a direct path that was lost is there again."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        pair.start_nodes()
+        pair.ask("dialer", "ping", pair.address, "--count", "1")
+        until(lambda: pair.path() in DIRECT, 30, "the direct path")
+        pair.cut()
+        cut_at = time.monotonic()
+
+        def is_relayed():
+            _reaches_from("dialer", pair)
+            return pair.path() == "relayed"
+
+        _, lost = until(is_relayed, 60, "the relay after the direct path was cut")
+        time.sleep(max(0, cut_at + cut_seconds - time.monotonic()))
+        pair.mend()
+        _, found = until(lambda: pair.path() in DIRECT, 30, "the direct path again")
+        martlet.forget_logs()
+        return {"lost_after_s": round(lost, 2), "found_after_s": round(found, 2)}
+
+
 def _next_path(program, report, wanted, seconds, must_come=True):
     began = time.monotonic()
     while line := program.next(began + seconds):
@@ -205,9 +227,14 @@ def address_change(transports=("udp", "tcp")):
 
 def _reaches(pair):
     """Whether a fresh node reaches the target through the relay now."""
+    return _reaches_from("fresh", pair)
+
+
+def _reaches_from(name, pair):
+    """Whether the node `name`, a fresh one if there is none, reaches the target, through the relay if need be."""
     try:
         return subprocess.run(pair.dialer.host.command(
-            BINARY, "ping", pair.address, "--count", "1", "--json", "--data-dir", pair.martlet.folder / "fresh.data"),
+            BINARY, "ping", pair.address, "--count", "1", "--json", "--data-dir", pair.martlet.folder / f"{name}.data"),
             capture_output=True, text=True, timeout=20).returncode == 0
     except subprocess.TimeoutExpired:
         return False
@@ -215,13 +242,14 @@ def _reaches(pair):
 
 def main(words):
     parser = argparse.ArgumentParser(prog="natlab moves", description="Fetches, calls and relays while paths change.")
-    parser.add_argument("what", nargs="*", metavar="fetch|calls|relay|address", help="all, if not given")
+    parser.add_argument("what", nargs="*", metavar="fetch|calls|mended|relay|address", help="all, if not given")
     parser.add_argument("--bytes", type=int, default=1 << 30)
     parser.add_argument("--count", type=int, default=1000, help="calls in flight")
     parser.add_argument("--transport", choices=("udp", "tcp", "both"), default="both")
     options = parser.parse_args(words)
     transports = {"udp": ("udp",), "tcp": ("tcp",), "both": ("udp", "tcp")}[options.transport]
     steps = {"fetch": [lambda: fetch(options.bytes, transports)], "calls": [lambda: calls(options.count, transports, 90)],
+             "mended": [lambda: mended(transports=transports)],
              "relay": [lambda: relay_restart(False, transports=transports), lambda: relay_restart(True, transports=transports)],
              "address": [lambda: address_change(transports)]}
     status = 0

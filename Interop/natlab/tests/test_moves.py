@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.moves import calls, fetch
+from lab.moves import calls, fetch, mended
 from lab.systems.martlet import Martlet
 
 pytestmark = pytest.mark.skipif(Martlet.missing() is not None, reason=Martlet.missing() or "")
@@ -24,3 +24,8 @@ def test_a_thousand_calls_survive_moves_from_relay_to_direct_and_back(transports
     assert (report["errors"], again) == (0, 0)
     assert runs == report["calls"]
     assert [path for path, _ in report["paths"]] == ["direct", "relayed"]
+
+
+@pytest.mark.parametrize("transports", [UDP, TCP])
+def test_a_direct_path_that_was_cut_is_found_again(transports):
+    mended(cut_seconds=8, transports=transports)

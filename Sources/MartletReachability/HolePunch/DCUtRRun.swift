@@ -10,15 +10,17 @@ public final class DCUtRRun: PunchMachine {
         /// Said sync; begins when it has arrived.
         case waiting(until: Instant)
         case awaitingSync(until: Instant)
-        case running(until: Instant, nextPacket: Instant)
+        case running(until: Instant, nextPacket: Instant, dialAt: Instant)
         case over
     }
 
     /// Whether this side opened the stream: the one that was reached over the relay.
     private let isInitiator: Bool
-    /// Whether this side is the client of the direct connection.
+    /// Whether this side is the client of TCP, and dials QUIC at once; the other dials it later.
     private let isDialer: Bool
     private let addresses: [Multiaddr]
+    /// Ports at which the peer says that it listens by TCP. Some name only the port that their relay sees, but dial from these.
+    private let listeningPorts: [UInt16]
     private let limits: PunchLimits
     private var random: RandomSource
     private var phase = Phase.idle
@@ -28,24 +30,31 @@ public final class DCUtRRun: PunchMachine {
     private var orders: Deque<PunchOrder> = []
     public private(set) var report: PunchReport
 
-    /// As long as others give a dial that punches.
+    /// As long as others give a dial that punches. Not shorter: go-libp2p dials once in that time, whatever it is asked meanwhile.
     private static let duration = Duration.seconds(5)
+    /// Listening ports of the peer that are tried.
+    public static let portLimit = 2
     /// Between packets that open our NAT for the peer's dial: 10 to 200 ms (specs/relay/DCUtR.md); at first as often as
     /// allowed.
     private static let packetInterval = Duration.milliseconds(10)...Duration.milliseconds(200)
     private static let packetByteCount = 64
+    /// Some peers have the roles the other way round, so whoever is not to dial dials QUIC all the same when no connection came
+    /// within that time and two round trips.
+    private static let patience = Duration.milliseconds(400)
 
     /// - Parameters:
     ///   - isInitiator: whether this side opened the stream.
-    ///   - attempt: from 1. Some peers have the roles the other way round, so the third attempt of an initiator swaps them.
+    ///   - attempt: from 1. The second attempt swaps the roles, which some peers have the other way round.
     ///   - addresses: where this node may be found, on the internet only.
+    ///   - listeningPorts: at which the peer says that it listens by TCP.
     public init(
-        isInitiator: Bool, attempt: Int = 1, addresses: [Multiaddr], limits: PunchLimits = PunchLimits(),
-        random: RandomSource, now: Instant
+        isInitiator: Bool, attempt: Int = 1, addresses: [Multiaddr], listeningPorts: [UInt16] = [],
+        limits: PunchLimits = PunchLimits(), random: RandomSource, now: Instant
     ) {
         self.isInitiator = isInitiator
-        isDialer = isInitiator ? attempt >= limits.maximumAttempts : true
+        isDialer = isInitiator == (attempt == 2)
         self.addresses = addresses
+        self.listeningPorts = Array(listeningPorts.prefix(Self.portLimit))
         self.limits = limits
         self.random = random
         report = PunchReport(method: .dcutr, isDialer: isDialer, startedAt: now)
@@ -114,7 +123,9 @@ public final class DCUtRRun: PunchMachine {
         report.reached(.exchanged)
         report.remoteAddresses = addresses
         targets = unique(addresses.compactMap { TransportAddress(quic: $0) })
-        tcpTargets = unique(addresses.compactMap { TransportAddress(tcp: $0) })
+        let named = addresses.compactMap { TransportAddress(tcp: $0) }
+        let guessed = named.flatMap { address in listeningPorts.map { TransportAddress(address.ip, port: $0) } }
+        tcpTargets = unique(named + guessed)
         if isDialer, !tcpTargets.isEmpty { orders.append(.expectTCP(from: tcpTargets)) }
     }
 
@@ -146,7 +157,10 @@ public final class DCUtRRun: PunchMachine {
             report.tried(target.quicMultiaddr)
             if isDialer { orders.append(.connectQUIC(from: .main, to: target)) }
         }
-        phase = .running(until: now + Self.duration, nextPacket: isDialer ? .distantFuture : now)
+        let patience = max(Self.patience, (report.roundTrip ?? .zero) * 2)
+        phase = .running(
+            until: now + Self.duration, nextPacket: isDialer ? .distantFuture : now,
+            dialAt: isDialer ? .distantFuture : now + patience)
         handleTimeout(now: now)
     }
 
@@ -191,7 +205,7 @@ public final class DCUtRRun: PunchMachine {
         case .idle, .over: nil
         case .awaitingConnect(let since): since + limits.signalTimeout
         case .waiting(let until), .awaitingSync(let until): until
-        case .running(let until, let nextPacket): min(until, nextPacket)
+        case .running(let until, let nextPacket, let dialAt): min(until, nextPacket, dialAt)
         }
     }
 
@@ -201,10 +215,17 @@ public final class DCUtRRun: PunchMachine {
         case .idle, .over: break
         case .awaitingConnect, .awaitingSync: fail("the peer did not answer over the relay", now: now)
         case .waiting: begin(now: now)
-        case .running(let until, _):
+        case .running(let until, var nextPacket, var dialAt):
             if now >= until { return fail("no connection came about", now: now) }
-            sendPackets()
-            phase = .running(until: until, nextPacket: now + interval())
+            if now >= nextPacket {
+                sendPackets()
+                nextPacket = now + interval()
+            }
+            if now >= dialAt {
+                for target in targets { orders.append(.connectQUIC(from: .main, to: target)) }
+                dialAt = .distantFuture
+            }
+            phase = .running(until: until, nextPacket: nextPacket, dialAt: dialAt)
         }
     }
 

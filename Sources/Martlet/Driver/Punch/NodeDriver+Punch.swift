@@ -49,11 +49,3 @@ extension NodeDriver {
             : try engine.swarm.accepted(from: address, now: home.now)
     }
 }
-
-extension PeerConnection {
-    /// Whether the peer speaks one protocol and not another.
-    func remoteProtocolsInclude(_ wanted: String, but other: String) -> Bool {
-        guard let remoteProtocols else { return false }
-        return remoteProtocols.contains(wanted) && !remoteProtocols.contains(other)
-    }
-}

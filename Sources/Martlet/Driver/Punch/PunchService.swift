@@ -9,10 +9,12 @@ import MartletSwarm
 /// Gets direct connections to the peers that are reached through a relay. Confined to the home loop.
 final class PunchService {
     /// Reports kept for each peer, and peers that they are kept for.
-    private static let reportsPerPeer = 8
-    private static let reportedPeers = 256
+    static let reportsPerPeer = 8
+    static let reportedPeers = 256
     /// How long a punch waits for the answers of STUN servers before it does without.
     static let learningTime = Duration.milliseconds(400)
+    /// Attempts of DCUtR that belong together.
+    private static let attemptsWithin = Duration.seconds(30)
     /// Servers that are asked, and how often: often enough that the mappings of UDP live on.
     static let serverLimit = 4
     static let refreshInterval = Duration.seconds(25)
@@ -21,8 +23,8 @@ final class PunchService {
     let limits: PunchLimits
     var random = RandomSource.system
     var active: [PeerID: ActivePunch] = [:]
-    private(set) var reports: [PeerID: [PunchReport]] = [:]
-    private var reportOrder: [PeerID] = []
+    var reports: [PeerID: [PunchReport]] = [:]
+    var reportOrder: [PeerID] = []
     var schedule: PunchSchedule
     var rate: PunchRateLimiter
     /// One for each UDP socket that listens.
@@ -30,8 +32,10 @@ final class PunchService {
     var servers: [TransportAddress] = []
     /// Connected peers that listen by TCP on the internet.
     var tcpServers: [(connection: ConnectionID, address: TransportAddress)] = []
-    private var timer: LoopTimer?
-    private var refreshTimer: LoopTimer?
+    /// Ports at which peers behind relays say that they listen by TCP.
+    private var listeningPorts: [ConnectionID: [UInt16]] = [:]
+    private(set) var timer: LoopTimer?
+    private(set) var refreshTimer: LoopTimer?
     private(set) var observerTimer: LoopTimer!
 
     init(driver: NodeDriver, limits: PunchLimits) {
@@ -70,6 +74,7 @@ final class PunchService {
         case .closed:
             schedule.closed(id)
             tcpServers.removeAll { $0.connection == id }
+            listeningPorts[id] = nil
         case .identifyFailed, .roundTrip, .usage: break
         }
     }
@@ -95,9 +100,18 @@ final class PunchService {
             if speaksOurs { noteServer(at: connection.remoteAddress, info.listenAddresses ?? []) }
             return
         }
+        if !speaksOurs { noteListeningPorts(id, info.listenAddresses ?? []) }
         guard !isPush, connection.role == .listener, !speaksOurs else { return }
         // The side that was dialed begins DCUtR.
         if info.protocols?.contains(DCUtR.protocolID) == true { beginDCUtR(peer, over: id, attempt: 1) }
+    }
+
+    private func noteListeningPorts(_ id: ConnectionID, _ addresses: [Multiaddr]) {
+        var ports: [UInt16] = []
+        for port in addresses.compactMap({ TransportAddress(tcp: $0)?.port }) where !ports.contains(port) {
+            ports.append(port)
+        }
+        listeningPorts[id] = Array(ports.prefix(DCUtRRun.portLimit))
     }
 
     /// Another connection to a peer is the one to use: when a direct one was lost, there may soon be another.
@@ -106,21 +120,29 @@ final class PunchService {
     // MARK: Beginning
 
     /// Begins a punch over a relayed connection, where that is this side's to do.
-    private func begin(_ peer: PeerID, over id: ConnectionID) {
+    func begin(_ peer: PeerID, over id: ConnectionID) {
         guard let connection = driver.driver(of: id)?.connection, connection.remoteAddress.isCircuit else { return }
-        if connection.role == .dialer {
-            beginMartlet(peer, over: id)
-        } else if connection.remoteProtocolsInclude(DCUtR.protocolID, but: Punch.protocolID) {
+        if connection.role == .dialer { return beginMartlet(peer, over: id) }
+        let protocols = protocols(over: id)
+        if protocols.contains(DCUtR.protocolID), !protocols.contains(Punch.protocolID) {
             beginDCUtR(peer, over: id, attempt: 1)
         }
     }
 
-    /// Whether a punch over this relayed connection has a point.
-    private func isWanted(_ peer: PeerID) -> Bool {
+    /// What the peer at the other end speaks; nothing before it is identified.
+    func protocols(over id: ConnectionID) -> [String] {
+        driver.engine.swarm.connectionInfos.first { $0.id == id }?.protocols ?? []
+    }
+
+    /// Whether a punch with a peer has a point.
+    ///
+    /// - Parameter relayed: a relayed connection that the peer made and wants to punch over. If it is newer than a direct one,
+    ///   the peer has lost that, and this side does not know yet.
+    private func isWanted(_ peer: PeerID, over relayed: ConnectionID? = nil) -> Bool {
         guard active[peer] == nil, active.count < limits.maximumPunches, !driver.isStopped,
             let best = driver.driver(for: peer)
         else { return false }
-        return best.connection.remoteAddress.isCircuit
+        return best.connection.remoteAddress.isCircuit || relayed.map { best.id < $0 } ?? false
     }
 
     private func beginMartlet(_ peer: PeerID, over id: ConnectionID) {
@@ -135,14 +157,14 @@ final class PunchService {
         open(Punch.protocolID, stream, connection)
     }
 
-    private func beginDCUtR(_ peer: PeerID, over id: ConnectionID, attempt: Int) {
+    func beginDCUtR(_ peer: PeerID, over id: ConnectionID, attempt: Int) {
         guard isWanted(peer), let connection = driver.driver(of: id) else { return }
         schedule.began(peer, over: id)
         let stream = PunchStream(.dcutr, loop: connection.loop, home: home)
         begin(peer, id, isDialer: false, stream) { [unowned self] in
             DCUtRRun(
-                isInitiator: true, attempt: attempt, addresses: publicAddresses(), limits: limits,
-                random: random.split(), now: home.now)
+                isInitiator: true, attempt: attempt, addresses: publicAddresses(),
+                listeningPorts: listeningPorts[id] ?? [], limits: limits, random: random.split(), now: home.now)
         }
         open(DCUtR.protocolID, stream, connection)
     }
@@ -187,20 +209,29 @@ final class PunchService {
             }
             end(peer, reporting: true)
         }
-        guard isWanted(peer), schedule.admits(peer, now: home.now) else { return stream.reset() }
+        guard isWanted(peer, over: id), schedule.admits(peer, now: home.now) else { return stream.reset() }
         let isDialer = stream.method == .dcutr
         begin(peer, id, isDialer: isDialer, stream) { [unowned self] in
             switch stream.method {
             case .dcutr:
                 DCUtRRun(
-                    isInitiator: false, addresses: publicAddresses(), limits: limits, random: random.split(),
-                    now: home.now)
+                    isInitiator: false, attempt: inboundAttempt(peer), addresses: publicAddresses(),
+                    listeningPorts: listeningPorts[id] ?? [], limits: limits, random: random.split(), now: home.now)
             case .martlet:
                 PunchRun(
                     isDialer: false, local: description(), servers: answeringServers, limits: limits,
                     random: random.split(), now: home.now)
             }
         }
+    }
+
+    /// Which attempt of DCUtR a peer makes: it does not say, but makes them one after the other.
+    private func inboundAttempt(_ peer: PeerID) -> Int {
+        let failed = (reports[peer] ?? []).reversed().prefix { report in
+            guard report.method == .dcutr, case .failed? = report.outcome else { return false }
+            return report.stage >= .probing && home.now - report.startedAt < Self.attemptsWithin
+        }
+        return failed.count % limits.maximumAttempts + 1
     }
 
     private func begin(
@@ -291,92 +322,6 @@ final class PunchService {
             punch.machine?.received(bytes, from: from, on: place, now: home.now)
             return drain(punch)
         }
-    }
-
-    // MARK: Ending
-
-    func finished(_ punch: ActivePunch, _ outcome: PunchOutcome) {
-        guard let report = punch.machine?.report else { return }
-        let peer = punch.peer
-        driver.logger.info(
-            "punched holes",
-            metadata: [
-                "peer": "\(peer)", "outcome": "\(outcome)", "stage": "\(report.stage.rawValue)",
-                "tactic": "\(report.tactic ?? "-")", "attempt": "\(report.attempt)",
-                "local": "\(report.localAddresses)", "remote": "\(report.remoteAddresses)",
-                "tried": "\(report.triedAddresses)", "nat": "\(report.localNAT)", "remote-nat": "\(report.remoteNAT)",
-                "sent": "\(report.packetsSent)", "heard": "\(report.packetsHeard)",
-            ])
-        end(peer, reporting: true)
-        switch outcome {
-        case .connected: schedule.remove(peer)
-        case .failed:
-            // The next attempt of DCUtR follows at once; it measures the round trip anew.
-            if report.method == .dcutr, !isInbound(punch), report.stage >= .exchanged,
-                report.attempt < limits.maximumAttempts
-            {
-                beginDCUtR(peer, over: punch.relayed, attempt: report.attempt + 1)
-            } else if report.stage == .signalling, report.method == .martlet, punch.isDialer {
-                // It does not speak our protocol, or not any more: its own is its to begin.
-                schedule.remove(peer)
-            } else {
-                schedule.failed(peer, now: home.now)
-            }
-            plan()
-        }
-    }
-
-    private func isInbound(_ punch: ActivePunch) -> Bool {
-        driver.driver(of: punch.relayed)?.connection.role == (punch.stream.method == .dcutr ? .dialer : .listener)
-    }
-
-    private func end(_ peer: PeerID, reporting: Bool) {
-        guard let punch = active.removeValue(forKey: peer) else { return }
-        punch.isOver = true
-        punch.timer.cancel()
-        punch.stream.finish()
-        stopConnecting(punch)
-        punch.tcpProbe?.end()
-        punch.sockets.close()
-        guard reporting, var report = punch.machine?.report else { return }
-        report.peer = peer
-        report.endedAt = report.endedAt ?? home.now
-        report.outcome = report.outcome ?? .failed("another punch took its place")
-        if reports[peer] == nil {
-            reportOrder.append(peer)
-            if reportOrder.count > Self.reportedPeers { reports[reportOrder.removeFirst()] = nil }
-        }
-        reports[peer] = (reports[peer] ?? []).suffix(Self.reportsPerPeer - 1) + [report]
-    }
-
-    // MARK: Trying again
-
-    func plan() {
-        if let deadline = schedule.deadline { timer?.schedule(at: deadline) } else { timer?.cancel() }
-    }
-
-    private func timedOut() {
-        while let (peer, id) = schedule.nextDue(now: home.now) {
-            begin(peer, over: id)
-        }
-        plan()
-    }
-
-    func networkChanged() {
-        for key in observers.keys { observers[key]?.networkChanged(localAddresses: localAddresses) }
-        schedule.networkChanged(now: home.now)
-        refreshServers()
-        plan()
-    }
-
-    private func refresh() {
-        refreshServers()
-        planRefresh()
-    }
-
-    func planRefresh() {
-        guard !servers.isEmpty, isBehindNAT else { return }
-        refreshTimer?.schedule(at: home.now + Self.refreshInterval)
     }
 }
 
