@@ -33,7 +33,7 @@ extension NodeDriver {
     ) throws(SocketError) -> QUICSocket {
         let socket = runQUIC(
             over: try QUICSocket.bind(loop: loop, at: address), on: loop, isListening: true, accepts: true, quic)
-        socket.stun = STUNSockets(beside: socket.address, loop: loop)
+        socket.stun = STUNSockets(beside: socket.address.ipAddress, loop: loop)
         return socket
     }
 

@@ -6,24 +6,29 @@ import MartletRuntime
 /// another address where this machine has several on the internet. By what comes in from them, askers learn whom their NAT lets
 /// in (RFC 5780). On the loop of that socket.
 final class STUNSockets {
-    private let other: DatagramSocket?
-    private let alternate: DatagramSocket?
-    /// What askers are told of them.
-    let otherAddress: TransportAddress?
-    let alternateAddress: TransportAddress?
+    private struct Opened {
+        let socket: DatagramSocket
+        let address: TransportAddress
+    }
 
-    init(beside address: SocketAddress, loop: EventLoop) {
-        func open(_ address: SocketAddress?) -> (DatagramSocket, TransportAddress)? {
-            guard let address, let ip = address.ipAddress,
-                let socket = try? DatagramSocket.bind(loop: loop, address: address)
-            else { return nil }
-            socket.delegate = STUNServer(socket)
-            return (socket, TransportAddress(ip, port: socket.localAddress.port))
+    private let other: Opened?
+    private let alternate: Opened?
+    /// What askers are told of them.
+    var otherAddress: TransportAddress? { other?.address }
+    var alternateAddress: TransportAddress? { alternate?.address }
+
+    init(beside ip: IPAddress?, loop: EventLoop) {
+        other = Self.open(at: ip, loop)
+        alternate = Self.open(at: ip.flatMap { LocalAddresses.alternate(to: $0, towards: nil) }, loop)
+    }
+
+    /// A free port there. What cannot be opened is not told of.
+    private static func open(at ip: IPAddress?, _ loop: EventLoop) -> Opened? {
+        guard let ip, let socket = try? DatagramSocket.bind(loop: loop, address: SocketAddress(ip, port: 0)) else {
+            return nil
         }
-        (other, otherAddress) = open(address.with(port: 0)).map { ($0, $1) } ?? (nil, nil)
-        let alternateIP = address.ipAddress.flatMap { LocalAddresses.alternate(to: $0, towards: nil) }
-        (alternate, alternateAddress) =
-            open(alternateIP.map { SocketAddress($0, port: 0) }).map { ($0, $1) } ?? (nil, nil)
+        socket.delegate = STUNServer(socket)
+        return Opened(socket: socket, address: TransportAddress(ip, port: socket.localAddress.port))
     }
 
     /// Sends an answer that has to come from one of these; returns false for one that does not.
@@ -31,8 +36,8 @@ final class STUNSockets {
         // A full queue drops what may be lost anyway.
         switch answer.source {
         case .asked: return false
-        case .other: try? other?.send(Bytes(answer.bytes), to: address)
-        case .alternate: try? alternate?.send(Bytes(answer.bytes), to: address)
+        case .other: try? other?.socket.send(Bytes(answer.bytes), to: address)
+        case .alternate: try? alternate?.socket.send(Bytes(answer.bytes), to: address)
         }
         return true
     }
