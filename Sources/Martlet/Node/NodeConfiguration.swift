@@ -43,6 +43,8 @@ public struct NodeConfiguration: Sendable {
     /// How long a peer may take to agree on a stream's protocol, to identify itself, and to ask or answer as a relay or its
     /// client.
     public var streamTimeout = Duration.seconds(10)
+    /// How long a connection that was replaced by a better one, such as a relayed one by a direct one, stays without streams.
+    public var retirementDelay = Duration.seconds(2)
     /// What peers may make the node spend on calls.
     public var rpc = RPCLimits()
     /// Whether the node tries to replace connections through relays by direct ones.

@@ -44,10 +44,12 @@ enum ControlSocket {
         }
         let descriptor = open()
         guard descriptor >= 0 else { throw Failure.system("make the control socket", path, errno) }
-        // The mode is right from the first moment: a socket made under the usual mask could be connected to by others.
-        let mask = umask(0o177)
+        #if os(Linux)
+            // The file takes the mode of the socket, so it is right from the first moment. The mask of the process, which
+            // would do it, too, belongs to all its threads and to the programs that they start.
+            fchmod(descriptor, 0o600)
+        #endif
         let code = try withAddress(path) { bind(descriptor, $0, $1) == 0 ? 0 : errno }
-        umask(mask)
         guard code == 0, chmod(path, 0o600) == 0, Glibc.listen(descriptor, 16) == 0 else {
             let failure = Failure.system("make the control socket", path, code == 0 ? errno : code)
             close(descriptor)
