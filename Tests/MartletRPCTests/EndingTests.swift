@@ -60,7 +60,7 @@ import Testing
     let served = try #require(pair.running.first)
     pair.finish(served, .success(RPCMessage(Bytes([UInt8](repeating: 5, count: 10 << 20)))))
     // Some of it is on its way; the rest is not sent any more.
-    while let bytes = pair.server.nextOutput(.activation) { pair.caller.receive(bytes, on: .activation, now: pair.now) }
+    for bytes in pair.server.outputs(.activation) { pair.caller.receive(bytes, on: .activation, now: pair.now) }
     let before = pair.sentToCaller
     pair.caller.cancel(try #require(call))
     pair.run()
@@ -80,8 +80,7 @@ func framesOfAnAnswerThatCrossACancellationArePassedOver(_ received: Int) throws
     pair.run()
     let served = try #require(pair.running.first)
     pair.finish(served, .success(RPCMessage(Bytes([UInt8](repeating: 5, count: 10 << 20)))))
-    var crossing: [Bytes] = []
-    while let bytes = pair.server.nextOutput(.activation) { crossing.append(bytes) }
+    let crossing = pair.server.outputs(.activation)
     #expect(crossing.count > received)
     for bytes in crossing.prefix(received) { pair.caller.receive(bytes, on: .activation, now: pair.now) }
     pair.caller.cancel(try #require(call))
@@ -100,10 +99,9 @@ func framesOfAnAnswerThatCrossACancellationArePassedOver(_ received: Int) throws
     let first = try pair.echo(large)
     pair.run()
     let again = try #require(try pair.echo(large).call)
-    var bytes: [Bytes] = []
-    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    var bytes = pair.caller.outputs(.activation)
     pair.caller.cancel(again)
-    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    bytes += pair.caller.outputs(.activation)
     // The first piece alone begins the call.
     pair.server.receive(bytes[0], on: .activation, now: pair.now)
     pair.server.receive(bytes[1], on: .activation, now: pair.now)
@@ -125,10 +123,9 @@ func framesOfAnAnswerThatCrossACancellationArePassedOver(_ received: Int) throws
     pair.run()
     _ = try pair.caller.send("b", on: call)
     pair.caller.finish(call)
-    var bytes: [Bytes] = []
-    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    var bytes = pair.caller.outputs(.activation)
     pair.caller.cancel(call)
-    while let output = pair.caller.nextOutput(.activation) { bytes.append(output) }
+    bytes += pair.caller.outputs(.activation)
     for part in bytes { pair.server.receive(part, on: .activation, now: pair.now) }
     pair.run()
     #expect(pair.runs == [:])

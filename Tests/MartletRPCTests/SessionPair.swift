@@ -268,3 +268,12 @@ final class SessionPair {
         }
     }
 }
+
+extension RPCSession {
+    /// All that it has to send on a lane now.
+    func outputs(_ lane: RPCPriority) -> [Bytes] {
+        var all: [Bytes] = []
+        while let bytes = nextOutput(lane) { all.append(bytes) }
+        return all
+    }
+}

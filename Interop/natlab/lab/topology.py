@@ -41,13 +41,7 @@ class Site:
 
     def refuse(self, peer):
         """From now on the router drops every packet from or to the address `peer`, without a word."""
-        self.router.nft(f"""table inet cut {{
-            chain forward {{
-                type filter hook forward priority filter - 5;
-                ip saddr {peer} drop
-                ip daddr {peer} drop
-            }}
-        }}""")
+        _drop(self.router, peer)
 
     def change_address(self):
         """The provider gives the router another address: every mapping is gone. For kinds whose rules do not name the address."""
@@ -59,6 +53,17 @@ class Site:
 
     def accept_again(self):
         self.router.nft("delete table inet cut")
+
+
+def _drop(namespace, address):
+    """Has a namespace that forwards lose every packet from or to an address, until its table `cut` is deleted."""
+    namespace.nft(f"""table inet cut {{
+        chain forward {{
+            type filter hook forward priority filter - 5;
+            ip saddr {address} drop
+            ip daddr {address} drop
+        }}
+    }}""")
 
 
 class Lab:
@@ -89,13 +94,7 @@ class Lab:
 
     def cut(self, address):
         """From now on the internet loses every packet from or to this address, without a word."""
-        self.internet.nft(f"""table inet cut {{
-            chain forward {{
-                type filter hook forward priority filter - 5;
-                ip saddr {address} drop
-                ip daddr {address} drop
-            }}
-        }}""")
+        _drop(self.internet, address)
 
     def _namespace(self, name, forwards=False):
         namespace = Namespace(f"natlab-{name}")

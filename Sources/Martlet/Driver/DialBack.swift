@@ -19,22 +19,14 @@ final class DialBackDialer: @unchecked Sendable {
     private var running: [ConnectionID: DialBack] = [:]
     private var lastID: UInt64 = 0
 
-    /// - Parameter local: what the dialed peer is told of who dials.
+    /// - Parameter factory: of the node, whose settings are taken over.
     init(loop: EventLoop, factory: ConnectionFactory, quic: QUICSettings?, counters: NodeCounters) {
         self.loop = loop
         self.counters = counters
-        var random = RandomSource.system
         let identity = KeyPair.generate()
-        let protocols = ProtocolTable()
-        Identify.register(in: protocols)
-        let local = LocalPeer(
-            identity: identity, network: factory.local.network, agentVersion: factory.local.agentVersion,
-            protocols: protocols, sequence: 1)
         var settings = factory.settings
         settings.identifiesPeers = false
-        self.factory = ConnectionFactory(
-            local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
-            configuration: factory.configuration, settings: settings, budget: factory.budget)
+        self.factory = factory.underAnotherKey(identity, settings: settings)
         self.quic = quic.map { QUICSettings(identity, $0.configuration, $0.connection, $0.budget) }
     }
 

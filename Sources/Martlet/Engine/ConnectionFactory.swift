@@ -39,4 +39,18 @@ public struct ConnectionFactory: Sendable {
             id: id, role: role, remoteAddress: remoteAddress, muxer: muxer, sendHighWater: configuration.sendHighWater,
             local: local, settings: settings, now: now)
     }
+
+    /// The same for connections that have nothing to do with the node's own: under a key of their own, and serving identify
+    /// alone.
+    func underAnotherKey(_ identity: KeyPair, settings: PeerConnectionSettings) -> ConnectionFactory {
+        var random = RandomSource.system
+        let protocols = ProtocolTable()
+        Identify.register(in: protocols)
+        let local = LocalPeer(
+            identity: identity, network: local.network, agentVersion: local.agentVersion, protocols: protocols,
+            sequence: 1)
+        return ConnectionFactory(
+            local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
+            configuration: configuration, settings: settings, budget: budget)
+    }
 }

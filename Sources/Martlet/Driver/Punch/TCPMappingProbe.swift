@@ -25,16 +25,7 @@ final class TCPMappingProbe: @unchecked Sendable {
         self.loop = loop
         self.counters = counters
         self.onEnd = onEnd
-        var random = RandomSource.system
-        let identity = KeyPair.generate()
-        let protocols = ProtocolTable()
-        Identify.register(in: protocols)
-        let local = LocalPeer(
-            identity: identity, network: factory.local.network, agentVersion: factory.local.agentVersion,
-            protocols: protocols, sequence: 1)
-        self.factory = ConnectionFactory(
-            local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
-            configuration: factory.configuration, settings: factory.settings, budget: factory.budget)
+        self.factory = factory.underAnotherKey(KeyPair.generate(), settings: factory.settings)
     }
 
     /// Asks the peer that listens at `server`, from the listening address `local`.
