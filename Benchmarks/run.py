@@ -321,6 +321,28 @@ def bench_rpc(options):
             print(f"| {name} | {' | '.join(cells)} | {cost:,.1f} | {ratio} | {len(values)} |")
 
 
+def bench_beside(options):
+    """What small calls wait for while large ones fill the same connection."""
+    way = ["--size", "128", "--seconds", "4", "--beside-bulk", str(64 << 20)]
+    systems = [
+        Martlet("Martlet", client=[*way, "--priority", "control"]),
+        Martlet("Martlet, small calls of no class", client=way),
+        Peer("Lattica", "lattica", client=way),
+        Peer("gRPC, clear text", "grpc", client=way, serve=["--way", "clear"]),
+        Peer("gRPC over TLS", "grpc", client=way),
+    ]
+    results = interleaved(systems, "rpc", options.rounds)
+    print("\n| 128 bytes beside two calls of 64 MiB | p50 ms | p99 ms | the two, MB/s | small calls | runs |")
+    print("|---|---|---|---|---|---|")
+    for name, values in results.items():
+        if not values:
+            print(f"| {name} | – | – | – | – | 0 |")
+            continue
+        scaled = [{"p50": each["p50_us"] / 1000, "p99": each["p99_us"] / 1000} for each in values]
+        cells = [spread(scaled, "p50", 2), spread(scaled, "p99", 2), spread(values, "bulk_mb_per_s"), f"{median(values, 'calls'):,.0f}"]
+        print(f"| {name} | {' | '.join(cells)} | {len(values)} |")
+
+
 class Relay:
     """A process that relays, and its address."""
 
@@ -495,6 +517,7 @@ BENCHES = {
     "ping": bench_ping,
     "dial": bench_dial,
     "rpc": bench_rpc,
+    "beside": bench_beside,
     "memory": bench_memory,
     "relay": bench_relay,
     "reservations": bench_reservations,

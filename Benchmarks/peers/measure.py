@@ -10,6 +10,7 @@ import collections
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def arguments():
     parser.add_argument("--reply", type=int, help="bytes of an answer; as many as the request's unless given")
     parser.add_argument("--inflight", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--beside-bulk", type=int, help="bytes of each of two calls that are always under way meanwhile")
     parser.add_argument("--way", default="", help="which of several ways the system has")
     parser.add_argument("--host", default="127.0.0.1", help="the address of this end")
     parser.add_argument("--quic", action="store_true", help="QUIC instead of TCP, where the system has both")
@@ -92,9 +94,34 @@ class Stopwatch:
         say(p50_us=at(0.5), p99_us=at(0.99), cpu_s=cpu, count=len(ordered))
 
 
-def calls(options, start):
+class Bulk:
+    """Two large calls on the same connection, always under way until it is ended; `start()` begins one."""
+
+    def __init__(self, start, size):
+        self.start, self.size, self.times = start, size, []
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        pending = collections.deque(self.start() for _ in range(2))
+        while pending:
+            pending.popleft().result(timeout=60)
+            self.times.append(time.perf_counter())
+            if not self.is_over.is_set():
+                pending.append(self.start())
+
+    def end(self, since):
+        """MB/s of the calls that were done since then."""
+        until = time.perf_counter()
+        self.is_over.set()
+        self.thread.join()
+        return sum(since < each <= until for each in self.times) * self.size / (until - since) / 1e6
+
+
+def calls(options, start, bulk=None):
     """Calls for `--seconds`, `--inflight` at a time. `start()` begins a call and gives a future of its answer; which is
-    the fastest way that Python has with these systems: no thread for each caller."""
+    the fastest way that Python has with these systems: no thread for each caller. `bulk(bytes)` begins a large one."""
 
     def run(seconds):
         pending, times = collections.deque(), []
@@ -109,14 +136,16 @@ def calls(options, start):
             future.result(timeout=60)
             times.append(time.perf_counter() - began)
 
-    run(0.3)
+    beside = Bulk(lambda data=bytes(options.beside_bulk): bulk(data), options.beside_bulk) if options.beside_bulk else None
+    run(1 if beside else 0.3)
     watch = Stopwatch()
     times = sorted(run(options.seconds))
     wall, cpu = time.perf_counter() - watch.wall, cpu_seconds(os.getpid()) - watch.cpu
+    more = {"bulk_mb_per_s": beside.end(watch.wall)} if beside else {}
     size = options.size + (options.size if options.reply is None else options.reply)
     at = lambda share: times[min(len(times) - 1, int(len(times) * share))] * 1e6
     rate = len(times) / wall
-    say(calls_per_s=rate, mb_per_s=rate * size / 1e6, p50_us=at(0.5), p99_us=at(0.99), cpu_s=cpu, calls=len(times))
+    say(calls_per_s=rate, mb_per_s=rate * size / 1e6, p50_us=at(0.5), p99_us=at(0.99), cpu_s=cpu, calls=len(times), **more)
 
 
 def say(**fields):

@@ -86,7 +86,7 @@ elif options.mode == "ping":
 elif options.mode == "rpc":
     with connect(options) as channel:
         call, data = channel.unary_unary("/bench/echo" if options.reply is None else "/bench/small"), bytes(options.size)
-        calls(options, lambda: call.future(data))
+        calls(options, lambda: call.future(data), channel.unary_unary("/bench/small").future)
 elif options.mode == "dial":
     times, watch = [], Stopwatch()
     for _ in range(options.count):

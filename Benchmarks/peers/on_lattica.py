@@ -95,7 +95,7 @@ def rpc(options):
     client, rpc = connected(options.address)
     data = bytes(options.size)
     method = "Bench.echo" if options.reply is None else "Bench.sink"
-    calls(options, lambda: rpc.call(method, data))
+    calls(options, lambda: rpc.call(method, data), lambda data: rpc.call("Bench.sink", data))
 
 
 def dial(options):
