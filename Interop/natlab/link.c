@@ -171,6 +171,13 @@ int main(int argc, char **argv) {
     }
     prctl(PR_SET_TIMERSLACK, 1);
     setpriority(PRIO_PROCESS, 0, -15); // a link does not wait for the programs that use it
+    // Signals come while it waits and at no other time: one between the look at `ended` and the wait would be slept over.
+    sigset_t ending, none;
+    sigemptyset(&ending);
+    sigemptyset(&none);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    sigprocmask(SIG_BLOCK, &ending, NULL);
     signal(SIGTERM, end);
     signal(SIGINT, end);
     printf("ready\n");
@@ -190,7 +197,7 @@ int main(int argc, char **argv) {
             until = &wait;
         }
         struct pollfd polled[2] = {{.fd = one, .events = POLLIN}, {.fd = other, .events = POLLIN}};
-        if (ppoll(polled, 2, until, NULL) < 0 && errno != EINTR) fail("ppoll");
+        if (ppoll(polled, 2, until, &none) < 0 && errno != EINTR) fail("ppoll");
         now = now_ns();
         for (int i = 0; i < 2; i++)
             if (polled[i].revents & POLLIN) take(&directions[i], now);
