@@ -355,14 +355,14 @@ class Relay:
         return process, first.get("address") or first["addrs"][0]
 
 
-def martlet_relay(*limits):
+def martlet_relay(*limits, listen=LISTEN):
     # Beyond every limit of a relay's clients: they all come from this machine.
-    return lambda folder: [MARTLET, "relay", "--listen", LISTEN, "--data-dir", folder, "--json", *limits]
+    return lambda folder: [MARTLET, "relay", "--listen", listen, "--data-dir", folder, "--json", *limits]
 
 
-def p2pd_relay(folder):
+def p2pd_relay(listen):
     program = str(root / "Interop" / "natlab" / "peers" / "p2pd_relay.py")
-    return [sys.executable, program, LISTEN, f"-relayDataLimit={1 << 40}", "-relayTimeLimit=1h"]
+    return lambda folder: [sys.executable, program, listen, f"-relayDataLimit={1 << 40}", "-relayTimeLimit=1h"]
 
 
 class Through(Martlet):
@@ -406,26 +406,38 @@ class Through(Martlet):
 
 def bench_relay(options):
     """What a relay carries: the same Martlet ends for each, and nothing else between them."""
+    for transport, listen in (("TCP", LISTEN), ("QUIC", LISTEN_QUIC)):
+        bench_relay_over(transport, listen, options)
+
+
+def bench_relay_over(transport, listen, options):
+    relays = [
+        Relay("Martlet", martlet_relay("--unlimited", listen=listen)),
+        Relay("go-libp2p (p2pd)", p2pd_relay(listen)),
+    ]
+
+    def figures(mode, count, pairs=1):
+        return interleaved([Through(each.name, each, pairs, client=count) for each in relays], mode, options.rounds)
+
     for pairs in (1, 4):
-        count = ["--bytes", str(options.bytes // pairs)]
-        systems = [
-            Through("Martlet", Relay("Martlet", martlet_relay("--unlimited")), pairs, client=count),
-            Through("go-libp2p (p2pd)", Relay("p2pd", p2pd_relay), pairs, client=count),
-        ]
-        results = with_bytes(interleaved(systems, "stream", options.rounds), options.bytes)
+        results = with_bytes(figures("stream", ["--bytes", str(options.bytes // pairs)], pairs), options.bytes)
         streams = "one stream" if pairs == 1 else f"{pairs} streams of as many pairs"
-        throughput_table(f"{streams} through a relay, {options.bytes / 1e6:,.0f} MB", results)
+        throughput_table(f"{streams} through a relay by {transport}, {options.bytes / 1e6:,.0f} MB", results)
         print("\n| processor time of the relay | MB per CPU-second |\n|---|---|")
         for name, values in results.items():
             if values:
                 rate = statistics.median(each["bytes"] / 1e6 / max(each["relay_cpu_s"], 0.01) for each in values)
                 print(f"| {name} | {rate:,.0f} |")
+        sys.stdout.flush()
     ping = ["--size", "128", "--count", str(options.count)]
-    systems = [
-        Through("Martlet", Relay("Martlet", martlet_relay("--unlimited")), client=ping),
-        Through("go-libp2p (p2pd)", Relay("p2pd", p2pd_relay), client=ping),
-    ]
-    latency_table("128 bytes there and back through a relay", interleaved(systems, "ping", options.rounds))
+    latency_table(f"128 bytes there and back through a relay by {transport}", figures("ping", ping))
+    small = ["--size", "128", "--inflight", "64", "--seconds", "3"]
+    print(f"\n| 128 bytes, 64 calls at a time, through a relay by {transport} | calls/s | CPU µs a call, the relay | runs |")
+    print("|---|---|---|---|")
+    for name, values in figures("rpc", small).items():
+        if values:
+            cost = statistics.median(each["relay_cpu_s"] / each["calls"] * 1e6 for each in values)
+            print(f"| {name} | {spread(values, 'calls_per_s')} | {cost:,.1f} | {len(values)} |")
 
 
 def bench_reservations(options):
