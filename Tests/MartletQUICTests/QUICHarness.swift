@@ -50,6 +50,8 @@ final class QUICHarness: MuxerHarness {
     var isLost: (Datagram) -> Bool = { _ in false }
     /// What becomes of a datagram on its way.
     var change: (inout Datagram) -> Void = { _ in }
+    /// The longest datagram that the first link of either side carries; the kernel refuses a batch with a longer one as a whole.
+    var longestDatagram = Int.max
     /// What limits the network; nil for nothing but `delay`.
     var link: QUICLink?
     private(set) var sentCount = 0
@@ -138,6 +140,7 @@ final class QUICHarness: MuxerHarness {
         for (side, connection) in connections.map({ ($0.role == .dialer ? client : server, $0) }) {
             while connection.hasPendingTransmit, let batch = connection.transmit(into: room, now: now) {
                 any = true
+                guard batch.datagramSize <= longestDatagram else { continue }
                 var start = 0
                 while start < batch.byteCount {
                     let end = min(start + batch.datagramSize, batch.byteCount)

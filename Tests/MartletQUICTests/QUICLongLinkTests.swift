@@ -27,6 +27,26 @@ import Testing
         return Double(byteCount) / Double(rate) / ((pair.now - begin) / .seconds(1))
     }
 
+    /// Datagrams that probe the path are too long for Ethernet, and the kernel refuses them and what it is given with them.
+    @Test func whatFollowsTheHandshakeDoesNotWaitForATimeout() throws {
+        let pair = try QUICHarness()
+        pair.delay = .milliseconds(20)
+        pair.longestDatagram = 1472
+        pair.run(for: .seconds(10)) { !pair.accepted.isEmpty && pair.listener.remote != nil }
+        let id = try pair.listener.connection.openStream(now: pair.now)
+        var sentCount = 0
+        // All probes of the first size, which come a timeout apart.
+        for _ in 0..<30 {
+            let begin = pair.now
+            pair.listener.connection.send(Bytes([UInt8](repeating: 7, count: 600)), on: id)
+            sentCount += 600
+            pair.run(for: .seconds(10)) { pair.dialer[id].receivedCount == sentCount }
+            // The way takes 20 ms, pacing behind a probe some more; a timeout would be 100 ms at the least.
+            #expect(pair.now - begin < .milliseconds(80))
+        }
+        #expect(pair.dialer[id].receivedCount == sentCount)
+    }
+
     /// A short path is not paced, a long one is; what went over the one must not be waited for on the other.
     @Test func aShortPathThatBecomesLongDoesNotStall() throws {
         let pair = try QUICHarness.established()

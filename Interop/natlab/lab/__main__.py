@@ -1,7 +1,8 @@
 import importlib
 import sys
 
-COMMANDS = {"classify": "classify", "link": "shaped", "moves": "moves", "pairs": "pairs", "punch": "punch", "shell": "shell"}
+COMMANDS = {"classify": "classify", "link": "shaped", "moves": "moves", "pairs": "pairs", "punch": "punch", "shell": "shell",
+            "table": "results", "worker": "workers"}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else ""

@@ -23,6 +23,8 @@ BEHAVIOUR = {
 # Those of the table in the README, in its order.
 COMMON = ["none", "full-cone", "address-restricted", "port-restricted", "port-restricted-random", "symmetric-seq", "symmetric",
           "udp-blocked"]
+# Those of the table of what systems reach: behind a carrier's NAT and behind a firewall without translation, too.
+MATRIX = COMMON + ["port-restricted+cgn", "firewall+v6"]
 
 # option: what it is; those with a default take a value.
 OPTIONS = {

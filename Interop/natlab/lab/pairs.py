@@ -4,12 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import statistics
+import os
 import sys
 
-from . import possible
-from .kind import COMMON, Kind
-from .matrix import pairs, parse_pairs, table
+from . import possible, workers
+from .kind import MATRIX, Kind
+from .matrix import pairs, parse_pairs
+from .results import is_good, tables
 from .systems.lattica import Lattica
 from .systems.martlet import Martlet, MartletBesideLattica
 from .systems.p2pd import P2PD, P2PDRelay
@@ -20,6 +21,9 @@ from .topology import Lab
 SYSTEMS = {"martlet": (Martlet, "martlet"), "lattica": (Lattica, "p2pd"), "p2pd": (P2PD, "p2pds")}
 RELAYS = {"martlet": Martlet, "p2pd": P2PDRelay, "p2pds": P2PD}
 TRANSPORTS = {"udp": ("udp",), "tcp": ("tcp",), "both": ("udp", "tcp")}
+
+# Seconds to wait for a direct path where the kinds allow none.
+IN_VAIN = 5
 
 
 def expected(pair, transports, guesses=True):
@@ -72,71 +76,75 @@ def run(combination, pair, transports, seconds=20):
     return outcome, lambda: [each.forget_logs() for each in systems.values()]
 
 
-def cell(outcomes, is_expected):
-    """One cell of the table: how often direct of how many runs, and the median time from relayed to direct."""
-    direct = [each for each in outcomes if each.path in ("direct", "lan")]
-    if not direct:
-        reached = [each.path for each in outcomes]
-        words = "relayed" if all(path == "relayed" for path in reached) else "**not reached**"
-        words += "" if all(each.answers for each in outcomes) or "not" in words else ", calls refused"
-    else:
-        words = "direct" if len(direct) == len(outcomes) else f"{len(direct)} of {len(outcomes)} direct"
-        times = [each.upgrade_ms for each in direct if each.upgrade_ms is not None]
-        words += f" {round(statistics.median(times))} ms" if times else ""
-        words += f" {'/'.join(sorted({str(each.transport) for each in direct}))}"
-    return words + (" **(direct is possible)**" if is_expected and len(direct) < len(outcomes) else "")
+def perform_task(task):
+    """One run that a worker was asked for; the record of it."""
+    combination, pair = Combination(task["system"]), (task["dialer"], task["target"])
+    transports = TRANSPORTS[task["transport_allowed"]]
+    is_possible = expected(pair, transports)
+    seconds = task["timeout"] if is_possible else min(task["timeout"], IN_VAIN)
+    try:
+        outcome, forget_logs = run(combination, pair, transports, seconds)
+    except RuntimeError as error:  # the lab itself
+        outcome, forget_logs = Outcome(error=str(error).split("\n")[0]), lambda: None
+    record = task | {"is_possible": is_possible, "load": os.getloadavg()[0], **dataclasses.asdict(outcome)}
+    if is_good(record) and not task["keep_logs"]:
+        forget_logs()
+        record["logs"] = None
+    return record
 
 
 def main(words):
     parser = argparse.ArgumentParser(prog="natlab pairs", description="Which path a system gets between two NATs.")
-    parser.add_argument("--pairs", nargs="+", metavar="A,B", help="dialer,target; all common kinds in both orders, if not given")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each pair (1)")
+    parser.add_argument("--pairs", nargs="+", metavar="A,B", help="dialer,target")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND",
+                        help=f"all pairs of these in both orders; {' '.join(MATRIX)}, if neither these nor pairs are given")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="of each pair (1); one of every pair before the next of any")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="labs side by side (1)")
     parser.add_argument("--transport", choices=TRANSPORTS, default="both")
     parser.add_argument("--system", action="append", metavar="DIALER[:TARGET[:RELAY]]",
                         help="martlet, if not given; lattica; martlet:lattica; martlet:martlet:p2pd …; several make several tables")
-    parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS", help="for the way to a direct path (20)")
-    parser.add_argument("--json", metavar="FILE", help="writes every run there, one object a line")
+    parser.add_argument("--timeout", type=float, default=20, metavar="SECONDS",
+                        help=f"for the way to a direct path (20); {IN_VAIN} at most, where the kinds allow none")
+    parser.add_argument("--json", metavar="FILE", help="adds every run there, one object a line; `natlab.sh table FILE` makes tables of it")
     parser.add_argument("--keep-logs", action="store_true", help="also of runs that went as expected")
     options = parser.parse_args(words)
     try:
-        chosen = parse_pairs(options.pairs) if options.pairs else pairs(COMMON, both_orders=True)
+        chosen = parse_pairs(options.pairs or []) or pairs(options.kinds or MATRIX, both_orders=True)
+        for pair in chosen:
+            [Kind.parse(name) for name in pair]
         combinations = [Combination(text) for text in options.system or ["martlet"]]
     except ValueError as error:
         parser.error(str(error))
-    transports = TRANSPORTS[options.transport]
     for combination in combinations:
         if lacks := combination.missing():
             print(f"natlab: {lacks}", file=sys.stderr)
             return 75
-    return 1 if sum(_one_table(combination, chosen, transports, options) for combination in combinations) else 0
+    records = []
+
+    def report(record):
+        records.append(record)
+        if options.json:
+            with open(options.json, "a") as file:
+                file.write(json.dumps(record) + "\n")
+        print(_words(record), file=sys.stderr, flush=True)
+
+    workers.perform(_tasks(combinations, chosen, options), max(1, options.jobs), report)
+    print(f"\n{tables(records)}" if records else "no pair has a way to the relay", flush=True)
+    ours = {combination.name for combination in combinations if combination.is_ours}
+    return 0 if all(is_good(record) for record in records if record["system"] in ours) else 1
 
 
-def _one_table(combination, chosen, transports, options):
-    """Prints the table of one combination. How many runs between Martlet nodes did not get the path that is possible."""
-    name = combination.name
-    cells, short = {}, 0
-    for pair in chosen:
-        if transports == ("udp",) and any(each.startswith("udp-blocked") for each in pair):
-            cells[pair] = "no relay"
-            continue
-        is_expected = expected(pair, transports)
-        outcomes = []
-        for number in range(options.runs):
-            outcome, forget_logs = run(combination, pair, transports, options.timeout)
-            outcomes.append(outcome)
-            is_good = outcome.path in ("direct", "lan") or not is_expected and outcome.path == "relayed" and outcome.answers
-            if is_good and not options.keep_logs:
-                forget_logs()
-                outcome.logs = None
-            record = {"system": name, "dialer": pair[0], "target": pair[1], "transport_allowed": options.transport, "run": number,
-                      "is_possible": is_expected, **dataclasses.asdict(outcome)}
-            if options.json:
-                with open(options.json, "a") as file:
-                    file.write(json.dumps(record) + "\n")
-            print(f"{name} {pair[0]} → {pair[1]}: {outcome.path}, first answer {outcome.first_answer_ms} ms, direct after "
-                  f"{outcome.upgrade_ms} ms, {outcome.transport}{'' if is_good else f', NOT as possible, logs in {outcome.logs}'}"
-                  f"{f' ({outcome.error})' if outcome.error else ''}", file=sys.stderr, flush=True)
-            short += combination.is_ours and not is_good
-        cells[pair] = cell(outcomes, is_expected)
-    print(f"\n{name}, {options.transport}; rows dial columns\n\n{table(cells)}", flush=True)
-    return short
+def _tasks(combinations, chosen, options):
+    """Every pair once, then every pair again, so that what disturbs the machine for a while is spread over all."""
+    return [{"system": combination.name, "dialer": dialer, "target": target, "transport_allowed": options.transport, "run": number,
+             "jobs": max(1, options.jobs), "timeout": options.timeout, "keep_logs": options.keep_logs}
+            for combination in combinations for number in range(options.runs) for dialer, target in chosen
+            # Without UDP there is no way to a relay by QUIC alone.
+            if options.transport != "udp" or not any(name.startswith("udp-blocked") for name in (dialer, target))]
+
+
+def _words(record):
+    note = "" if is_good(record) else f", NOT as possible, logs in {record['logs']}"
+    note += f" ({record['error']})" if record["error"] else ""
+    return (f"{record['system']} {record['dialer']} → {record['target']}: {record['path']}, first answer {record['first_answer_ms']} ms, "
+            f"direct after {record['upgrade_ms']} ms, {record['transport']}{note}")

@@ -409,7 +409,9 @@ ptrdiff_t mq_write(mq_connection *c, uint8_t *bytes, size_t capacity, uint64_t n
             break;
         }
         total += (size_t)n;
-        if ((size_t)n < *segment) break;
+        // A probe of the path goes alone: where it is too long for the first link, the kernel refuses the whole batch, and what
+        // came with it would be missed only after a timeout.
+        if ((size_t)n < *segment || (size_t)n > ngtcp2_conn_get_path_max_tx_udp_payload_size(c->connection)) break;
     }
     if (total && is_paced(c)) ngtcp2_conn_update_pkt_tx_time(c->connection, now);
     return (ptrdiff_t)total;

@@ -49,7 +49,8 @@ final class CircuitDial: PendingDial, @unchecked Sendable {
                 completion(outcome)
             }
             do {
-                stream = try carrier.openStream([Circuit.hopProtocolID], handler: connector)
+                // A relay is asked at once, without a round trip to find out whether it is one.
+                stream = try carrier.openStream([Circuit.hopProtocolID], isHopeful: true, handler: connector)
             } catch {
                 completion(.failed("no stream to the relay: \(error)"))
             }

@@ -24,7 +24,7 @@ final class PingRun: @unchecked Sendable {
         let dialer = PingDialer(random: .system) { [weak self] outcome in self?.heard(outcome) }
         self.dialer = dialer
         do {
-            stream = try connection.openStream([Ping.protocolID], handler: dialer)
+            stream = try connection.openStream([Ping.protocolID], isHopeful: true, handler: dialer)
             dialer.ping()
         } catch {
             end(.failure(MartletError(.limitReached, "\(error)", cause: error)))

@@ -28,15 +28,28 @@ struct PingOperation: Sendable {
                 exitStatus: .unreachable)
         }
         run.connectedAt = .systemNow()
+        let watch = DirectPathWatch()
+        if run.deadline != nil { await watch.start(node, peer) }
+        defer { watch.stop() }
         while true {
             try await ping(peer, &run, report)
+            // A path that a ping has taken, and when it was there.
+            if let path = run.path, path > .relayed {
+                watch.found()
+                run.directAt = watch.foundAt
+            }
             let isDone = run.deadline == nil || run.directAt != nil
             if isDone, run.times.count >= count { return run.report(peer) }
             if let deadline = run.deadline, !isDone, .systemNow() >= deadline {
                 return run.report(
                     peer, failure: Failure(run.explanation(peer), code: "timedOut", exitStatus: .unreachable))
             }
-            if interval > 0 { try await Task.sleep(for: .seconds(interval)) }
+            guard interval > 0 else { continue }
+            if isDone || run.deadline == nil {
+                try await Task.sleep(for: .seconds(interval))
+            } else {
+                try await watch.pause(for: .seconds(interval))
+            }
         }
     }
 
@@ -48,7 +61,6 @@ struct PingOperation: Sendable {
             run.times.append(time)
             run.path = status?.path
             run.transport = status?.transport
-            if let path = status?.path, path > .relayed, run.directAt == nil { run.directAt = .systemNow() }
             report(
                 .roundTrip(
                     RoundTripReport(

@@ -45,7 +45,7 @@ class Martlet(System):
         listen = self.options("--listen", self.listen_behind(site, port=0))
         dialing = self.program(site.host, self.command(
             name, "ping", f"{relays[0]}/p2p-circuit/p2p/{peer}", "--until", "direct", "--timeout", seconds, *listen, *self.network), name)
-        outcome, relayed_at = Outcome(), None
+        outcome, was_relayed = Outcome(), False
         while line := dialing.next(began + seconds + 20):
             at, said = line
             if "error" in said:
@@ -55,9 +55,9 @@ class Martlet(System):
             if "path" in said:
                 outcome.path = said["path"]
                 outcome.transport = said.get("transport", outcome.transport)
-                relayed_at = relayed_at or (at if said["path"] == "relayed" else None)
-                if said["path"] != "relayed" and relayed_at and outcome.upgrade_ms is None:
-                    outcome.upgrade_ms = round((at - relayed_at) * 1000)
+                was_relayed = was_relayed or said["path"] == "relayed"
+                if said.get("direct_ms") is not None and was_relayed:
+                    outcome.upgrade_ms = round(said["direct_ms"] - said["connect_ms"])
             outcome.answers = outcome.path is not None
         return outcome
 

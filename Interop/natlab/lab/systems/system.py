@@ -25,7 +25,7 @@ class Outcome:
     path: str = None  # direct, lan, relayed; None: not reached at all
     transport: str = None
     first_answer_ms: int = None  # from the start of the dialing program, over whatever path
-    upgrade_ms: int = None  # from the first answer over the relay to the direct path
+    upgrade_ms: int = None  # from the relayed connection to the direct one
     answers: bool = False  # whether calls are answered at the end
     error: str = None
     logs: str = None  # the folder with what the programs said
