@@ -145,6 +145,40 @@ import Testing
         }
     }
 
+    /// Or what the tasks of a turn say, and what comes meanwhile, waits for as many blocks as a turn has rounds.
+    @Test func aSocketSendsOneFullBlockInATurn() async throws {
+        try await withGroup { group in
+            let loop = group.next()
+            let pair = try await connectedPair(loop, loop)
+            let count = EventLoopGroup.transmitBlockSize * 20
+            let turns = Confined<[Int]>([])
+            try await loop.perform {
+                pair.listener.keepsReceived = false
+                pair.dialer.zerosToSend = count
+                pair.dialer.onTransmit = { peer in
+                    guard peer.zerosToSend > 0 else { return }
+                    turns.value.append(loop.turnCount)
+                    // As a connection does whose streams have room again.
+                    peer.socket?.setNeedsFlush()
+                    loop.schedule(AskingWork(peer))
+                }
+                pair.dialer.socket?.setNeedsFlush()
+            }
+            await pair.listener.wait { $0.receivedByteCount == count }
+            try await loop.perform {
+                #expect(turns.value.count >= 19)
+                #expect(Set(turns.value).count == turns.value.count)
+            }
+        }
+    }
+
+    /// Asks for a flush in the second half of a turn.
+    private final class AskingWork: LoopWork, @unchecked Sendable {
+        let peer: TestPeer
+        init(_ peer: TestPeer) { self.peer = peer }
+        override func run() { peer.socket?.setNeedsFlush() }
+    }
+
     @Test func anIdleSocketHoldsNoBlocks() async throws {
         try await withGroup { group in
             let loop = group.next()

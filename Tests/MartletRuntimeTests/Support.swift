@@ -110,6 +110,7 @@ final class TestPeer: StreamSocketDelegate, @unchecked Sendable {
     /// Bytes that the peer leaves unprocessed at the end of each region.
     var keepsLast = 0
     var onReceive: ((TestPeer) -> Void)?
+    var onTransmit: ((TestPeer) -> Void)?
 
     init(_ loop: EventLoop) { self.loop = loop }
 
@@ -151,6 +152,7 @@ final class TestPeer: StreamSocketDelegate, @unchecked Sendable {
         buffer.reserve(zeros).initializeMemory(as: UInt8.self, repeating: 0)
         buffer.commit(zeros)
         zerosToSend -= zeros
+        onTransmit?(self)
     }
 
     func socketClosed(_ error: SocketError?) {

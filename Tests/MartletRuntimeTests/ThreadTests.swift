@@ -51,6 +51,20 @@ import Testing
         }
     }
 
+    /// Where the system lets threads choose.
+    @Test(.enabled(if: EventLoop.sliceOfThisThread != nil)) func threadsOfALoopRunInShortSlices() async throws {
+        var configuration = EventLoop.Configuration()
+        #expect(try await slice(with: configuration) == .microseconds(100))
+        configuration.slice = .microseconds(200)
+        #expect(try await slice(with: configuration) == .microseconds(200))
+    }
+
+    private func slice(with configuration: EventLoop.Configuration) async throws -> Duration? {
+        try await withGroup(configuration: configuration) { group in
+            try await group.next().perform { EventLoop.sliceOfThisThread }
+        }
+    }
+
     @Test func surplusThreadsEndWhenIdle() async throws {
         var configuration = EventLoop.Configuration()
         configuration.surplusThreadLifetime = .milliseconds(5)

@@ -6,13 +6,13 @@ import Synchronization
     import Darwin
 #endif
 
-/// Blocks the threads that wait at it until it is opened, or for half a minute.
+/// Blocks the threads that wait at it until it is opened, or for two minutes.
 final class BlockingGate: Sendable {
     private let isOpen = Atomic<Bool>(false)
     private let timeouts = Atomic<Int>(0)
 
     func wait() {
-        for _ in 0..<3_000 where !isOpen.load(ordering: .acquiring) { usleep(10_000) }
+        for _ in 0..<12_000 where !isOpen.load(ordering: .acquiring) { usleep(10_000) }
         if !isOpen.load(ordering: .acquiring) { timeouts.add(1, ordering: .relaxed) }
     }
 

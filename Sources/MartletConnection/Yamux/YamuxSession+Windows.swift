@@ -6,7 +6,7 @@ extension YamuxSession {
     /// The round trip assumed at least. Within one machine the true one is shorter than the time that the two loops
     /// take over a turn, and a window sized by it would make the sender wait. One much larger than needed makes everybody
     /// else on the connection wait: what a window holds is in front of every message sent after it.
-    private static let shortestRoundTrip: Int64 = 250_000
+    private static let shortestRoundTrip: Int64 = 100_000
 
     /// The application has taken `count` bytes: from half a window on, the peer is granted as many again.
     ///

@@ -20,6 +20,12 @@ extension EventLoop {
     /// Ticks without anything to watch before the watcher sleeps.
     private static let quietTicks = 20
 
+    /// The slice that the calling thread runs in; nil where the system does not tell.
+    static var sliceOfThisThread: Duration? {
+        let slice = martlet_slice()
+        return slice == 0 ? nil : .nanoseconds(Int64(clamping: slice))
+    }
+
     /// Starts the threads; false when the system refuses them, and then none is left.
     func start() -> Bool {
         lock.withLock {
@@ -47,6 +53,7 @@ extension EventLoop {
         let own = Unmanaged.passUnretained(self).toOpaque()
         martlet_set_worker_loop(own)
         martlet_name_thread(name)
+        if configuration.slice > .zero { _ = martlet_set_slice(UInt64(clamping: configuration.slice.nanoseconds)) }
         let executor = asUnownedTaskExecutor()
         var sample = 0
         lock.lock()

@@ -41,8 +41,10 @@ extension StreamSocketDelegate {
 /// broken peer is noticed while reading is paused, a descriptor accepted on one loop is used on any other, TCP and Unix
 /// sockets are the same code, and nothing is allocated per read or write.
 ///
-/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (512 KiB, less on
-/// slow paths, see `SendPace`) and writes it with one system call. A block is held only while something in it is unsent.
+/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (144 KiB, less on
+/// slow paths, see `SendPace`) and writes it with one system call. Who fills it goes on in the next turn, so that the tasks of
+/// this one, what they say, and what has come meanwhile wait for one block and no more. A block is held only while something
+/// in it is unsent.
 ///
 /// In-loop only, not Sendable. The loop keeps it, and it keeps its delegate, until it is closed.
 public final class StreamSocket: LoopResource {
@@ -70,6 +72,10 @@ public final class StreamSocket: LoopResource {
     private let descriptor: CInt
     private let poll: PollHandle
     private var flushWork: FlushWork!
+    /// Asks for a flush in the next turn; scheduled while `fullTurn` is this one.
+    private var moreWork: MoreWork!
+    /// The turn in which a full block was written.
+    private var fullTurn = -1
     private var state = State.idle
     private var isPaused = false
     /// The kernel takes no more; wait until it says writable.
@@ -127,12 +133,13 @@ public final class StreamSocket: LoopResource {
         super.init(loop: loop)
         Descriptor.prepareConnected(descriptor, remote, options)
         flushWork = FlushWork(self)
+        moreWork = MoreWork(self)
         poll.handler = { [unowned self] failed, events in ready(failed, events) }
         guard register() else {
             state = .closed
             poll.close()
             Descriptor.close(descriptor)
-            flushWork.socket = nil
+            dropWorks()
             throw SocketError(.open, remote, code: ESHUTDOWN)
         }
     }
@@ -154,8 +161,14 @@ public final class StreamSocket: LoopResource {
 
     /// Has the delegate asked for bytes to send at the end of this turn.
     public func setNeedsFlush() {
-        guard state != .closed, !isBlocked else { return }
+        guard state != .closed, !isBlocked, fullTurn != loop.turnCount else { return }
         loop.atEndOfTurn(flushWork)
+    }
+
+    /// The turn after the one in which a block was filled.
+    fileprivate func flushMore() {
+        // What is scheduled in the first half of a turn runs in the second.
+        if fullTurn == loop.turnCount { loop.schedule(moreWork) } else { setNeedsFlush() }
     }
 
     /// Leaves arriving bytes in the kernel, which in time stops the sender. A broken connection is still reported.
@@ -267,11 +280,16 @@ public final class StreamSocket: LoopResource {
         lingerTimer?.cancel()
         lingerTimer = nil
         transmit = nil
-        flushWork.socket = nil
+        dropWorks()
         unregister()
         let delegate = delegate
         self.delegate = nil
         delegate?.socketClosed(error)
+    }
+
+    private func dropWorks() {
+        flushWork.socket = nil
+        moreWork.socket = nil
     }
 
     // MARK: reading
@@ -319,8 +337,13 @@ public final class StreamSocket: LoopResource {
 
     // MARK: sending
 
-    /// One write, called once at the end of a turn.
-    fileprivate func flush() {
+    /// At the end of a turn, unless a full block was sent in it.
+    fileprivate func flushInTurn() {
+        if fullTurn != loop.turnCount { flush() }
+    }
+
+    /// One write.
+    private func flush() {
         guard state == .open || state == .flushing, !isBlocked, !isFinished else { return }
         var buffer: TransmitBuffer
         if let unsent = transmit.take() {
@@ -338,7 +361,8 @@ public final class StreamSocket: LoopResource {
             guard write(buffer) else { return }
             if isMoreLikely {
                 // The others first; this goes on in the next turn.
-                loop.schedule(flushWork)
+                fullTurn = loop.turnCount
+                loop.schedule(moreWork)
                 return
             }
         }
@@ -405,5 +429,14 @@ private final class FlushWork: LoopWork, @unchecked Sendable {
 
     init(_ socket: StreamSocket) { self.socket = socket }
 
-    override func run() { socket?.flush() }
+    override func run() { socket?.flushInTurn() }
+}
+
+/// More of the same in the next turn.
+private final class MoreWork: LoopWork, @unchecked Sendable {
+    var socket: StreamSocket?
+
+    init(_ socket: StreamSocket) { self.socket = socket }
+
+    override func run() { socket?.flushMore() }
 }

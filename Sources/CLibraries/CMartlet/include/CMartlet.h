@@ -18,6 +18,13 @@ void martlet_set_worker_loop(void *loop);
 /// Names the calling thread for debuggers and `ps -L` (a GNU extension); at most 15 bytes are kept.
 void martlet_name_thread(const char *name);
 
+/// Has the calling thread run in slices of that many nanoseconds among threads of the usual kind that want its processor, where the
+/// system lets a thread choose (Linux 6.12 and later; a system call without a wrapper, and a structure that headers of the C
+/// library lack). Returns the slice that it has now, or 0 where it has no choice.
+uint64_t martlet_set_slice(uint64_t nanoseconds);
+/// The calling thread's slice; 0 where that is not told.
+uint64_t martlet_slice(void);
+
 /// `address` is a sockaddr_storage. accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC where it exists (a GNU extension).
 int martlet_accept(int descriptor, void *address, unsigned int *length);
 
