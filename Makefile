@@ -32,7 +32,7 @@ natlab: build
 	Interop/natlab/natlab.sh classify
 	Interop/natlab/natlab.sh punch
 	Interop/natlab/natlab.sh moves
-	Interop/natlab/run.sh
+	Interop/natlab/run.sh --jobs 4
 
 bench: build
 	Scripts/setup.sh --interop

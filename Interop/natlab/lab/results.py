@@ -24,14 +24,14 @@ def times(values):
 
 
 def path_cell(records):
-    """How often direct, if not always; median and worst time from relayed to direct; the transport, unless it is QUIC."""
+    """How often direct, if not always; median and worst time from relayed to direct; how many by TCP, where QUIC was allowed."""
     direct = [each for each in records if each["path"] in DIRECT]
     if not direct:
         if any(each["path"] != "relayed" for each in records):
             return "**not reached**"
         words = "relayed" if all(each["answers"] for each in records) else "relayed, calls refused"
         return words + (" **(direct is possible)**" if records[0]["is_possible"] else "")
-    by_tcp = sum(each["transport"] == "tcp" for each in direct)
+    by_tcp = sum(each["transport"] == "tcp" and each["transport_allowed"] != "tcp" for each in direct)
     words = [f"**{len(direct)} of {len(records)}**"] if len(direct) < len(records) else []
     words += [times(each["upgrade_ms"] for each in direct) or "direct"]
     words += [] if not by_tcp else ["TCP"] if by_tcp == len(direct) else [f"({by_tcp} TCP)"]

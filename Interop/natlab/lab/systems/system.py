@@ -1,11 +1,13 @@
 """What the runner of pairs asks of a system: a relay, a node that waits behind its NAT, and one that reaches it."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -38,7 +40,7 @@ class Program:
         self.log = pathlib.Path(log)
         self._errors = open(self.log, "ab")
         self._process = namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-                                        env=os.environ | (environment or {}))
+                                        env=os.environ | (environment or {}), start_new_session=True)
         self._lines = queue.Queue()
         self.heard = []
         threading.Thread(target=self._read, daemon=True).start()
@@ -98,7 +100,9 @@ class Program:
             return self._process.wait()
 
     def kill(self):
-        self._process.kill()
+        """Ends it by force, with what it started itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
