@@ -8,7 +8,7 @@ import Synchronization
 public final class EventLoopGroup: Sendable {
     /// Bytes of one receive block and of one transmit block.
     public static let receiveBlockSize = 256 * 1024
-    public static let transmitBlockSize = 144 * 1024
+    public static let transmitBlockSize = 272 * 1024
 
     public let loops: [EventLoop]
     private let turn = Atomic<Int>(0)

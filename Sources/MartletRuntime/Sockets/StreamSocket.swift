@@ -41,7 +41,7 @@ extension StreamSocketDelegate {
 /// broken peer is noticed while reading is paused, a descriptor accepted on one loop is used on any other, TCP and Unix
 /// sockets are the same code, and nothing is allocated per read or write.
 ///
-/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (144 KiB, less on
+/// Sending is pulled: `setNeedsFlush()` asks the delegate once at the end of the turn for up to one block (272 KiB, less on
 /// slow paths, see `SendPace`) and writes it with one system call. Who fills it goes on in the next turn, so that the tasks of
 /// this one, what they say, and what has come meanwhile wait for one block and no more. A block is held only while something
 /// in it is unsent.

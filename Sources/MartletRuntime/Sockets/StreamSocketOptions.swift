@@ -5,7 +5,7 @@ public struct StreamSocketOptions: Sendable {
     /// How long a graceful close may take to send what was pending and to see the other side's end.
     public var lingerTime = Duration.seconds(2)
     /// Bytes read from one socket before the others of its loop get their turn.
-    public var readBudget = 128 * 1024
+    public var readBudget = 256 * 1024
     /// Bytes of the kernel's buffers; nil leaves them to its autotuning, which is better on every path measured so far.
     public var sendBufferSize: Int?
     public var receiveBufferSize: Int?
