@@ -43,6 +43,17 @@ enum CallsInFlight {
         var wrong = 0
         var errors: [String] = []
         var errorCount = 0
+        var answeredAt = ContinuousClock.now
+        /// How long none of the calls was answered, at the longest.
+        var longestPause = Duration.zero
+
+        mutating func answered(isRight: Bool) {
+            calls += 1
+            wrong += isRight ? 0 : 1
+            let now = ContinuousClock.now
+            longestPause = max(longestPause, now - answeredAt)
+            answeredAt = now
+        }
     }
 
     /// Calls from `count` tasks until standard input ends, says which paths they took, and holds if every one was answered.
@@ -76,10 +87,7 @@ enum CallsInFlight {
                         do {
                             let answer = try await node.call(peer, "\(service).echo", message)
                             let isRight = answer.prefix(64) == message.prefix(64)
-                            tally.counts.withLock {
-                                $0.calls += 1
-                                $0.wrong += isRight ? 0 : 1
-                            }
+                            tally.counts.withLock { $0.answered(isRight: isRight) }
                         } catch {
                             tally.counts.withLock {
                                 $0.errorCount += 1
@@ -98,6 +106,7 @@ enum CallsInFlight {
         let total = tally.counts.withLock { $0 }
         let fields: [(String, JSON)] = [
             ("calls", .integer(total.calls)), ("wrong", .integer(total.wrong)), ("errors", .integer(total.errorCount)),
+            ("longest_pause_ms", .integer(Int(total.longestPause / .milliseconds(1)))),
             ("texts", .list(total.errors.map { .string($0) })),
             ("runs", .string(String(decoding: runs, as: UTF8.self))),
         ]

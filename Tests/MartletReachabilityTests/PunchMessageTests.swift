@@ -36,11 +36,7 @@ private func payload(_ framed: [UInt8]) throws -> [UInt8] {
         for filtering in NATFiltering.allCases {
             for allocation in allocations {
                 let kind = NATKind(mapping: mapping, filtering: filtering, allocation: allocation)
-                let received = PunchDescription(PunchProtobuf(PunchDescription(nat: kind))).nat
-                #expect(received.mapping == mapping && received.allocation == allocation)
-                // What a filter depends on makes no difference to a punch.
-                let isOpen = filtering == .endpointIndependent
-                #expect(received.filtering == (isOpen || filtering == .unknown ? filtering : .dependent))
+                #expect(PunchDescription(PunchProtobuf(PunchDescription(nat: kind))).nat == kind)
             }
         }
     }

@@ -230,6 +230,7 @@ private func say(_ messages: [PunchMessage], to machine: any PunchMachine) {
     var limits = PunchLimits()
     limits.packetsPerSecond = 10
     limits.packetsPerHost = 15
+    limits.reservedPerHost = 0
     var rate = PunchRateLimiter(limits: limits)
     let host = at(11, 9, 0, 1).ip
     func admitted(_ host: IPAddress, _ now: Instant) -> Int {
@@ -241,6 +242,18 @@ private func say(_ messages: [PunchMessage], to machine: any PunchMachine) {
     #expect(admitted(host, start + .seconds(1)) == 5)
     #expect(admitted(at(11, 9, 0, 2).ip, start + .seconds(1)) == 5)
     #expect(admitted(host, start + .seconds(301)) == 10)
+}
+
+@Test func guessesLeaveSomePacketsToPlainOnes() {
+    var limits = PunchLimits()
+    limits.packetsPerHost = 15
+    limits.reservedPerHost = 4
+    var rate = PunchRateLimiter(limits: limits)
+    let host = at(11, 9, 0, 1).ip
+    var counts = (guesses: 0, plain: 0)
+    for _ in 0..<20 where rate.admits(host, isGuess: true, now: start) { counts.guesses += 1 }
+    for _ in 0..<20 where rate.admits(host, now: start) { counts.plain += 1 }
+    #expect(counts == (11, 4))
 }
 
 @Test func hostsBeyondTheLimitGetNothing() {

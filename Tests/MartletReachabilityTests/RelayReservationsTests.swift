@@ -232,6 +232,33 @@ private let circuit = "\(transport)/p2p/\(relay)/p2p-circuit"
         #expect(scene.orders() == [.reserve(.init(index: 0), connection)])
     }
 
+    @Test func inAnotherNetworkAReservationIsRenewedAtOnce() throws {
+        var scene = Scene()
+        let connection = scene.reserve()
+        scene.reservations.networkChanged(now: scene.now)
+        scene.tick()
+        #expect(scene.orders() == [.reserve(.init(index: 0), connection)])
+    }
+
+    @Test func inAnotherNetworkARelayThatWasOutOfReachIsDialedAtOnce() throws {
+        var scene = Scene()
+        _ = scene.orders()
+        for _ in 0..<100 {
+            scene.reservations.connectFailed(.init(index: 0), "no network", now: scene.now)
+            _ = scene.passUntilOrder(limit: .seconds(60))
+        }
+        scene.reservations.connectFailed(.init(index: 0), "no network", now: scene.now)
+        _ = scene.orders()
+        scene.reservations.networkChanged(now: scene.now)
+        scene.tick()
+        #expect(scene.orders() == [.connect(.init(index: 0), relay, at: [multiaddr(transport)])])
+        // Soon again, if it was too early.
+        scene.reservations.connectFailed(.init(index: 0), "no network yet", now: scene.now)
+        _ = scene.orders()
+        let again = scene.passUntilOrder(limit: .seconds(60))
+        #expect(try #require(again).after <= .milliseconds(500))
+    }
+
     @Test func aSmallCorrectionOfTheClockIsNoSleep() {
         var scene = Scene()
         _ = scene.reserve()

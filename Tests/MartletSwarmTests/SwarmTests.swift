@@ -271,6 +271,24 @@ private let somewhere = "/ip4/127.0.0.1/tcp/4001"
     #expect(waits == [.seconds(1), .seconds(2), .seconds(4), .seconds(8)])
 }
 
+@Test func aKeptPeerIsDialedAtOnceInAnotherNetwork() throws {
+    var harness = SwarmHarness()
+    harness.swarm.keepConnected(to: try Multiaddr(somewhere + "/p2p/\(key(2).peerID)"), now: harness.now)
+    for _ in 0..<4 {
+        let dial = try #require(harness.orders().dials.first)
+        harness.swarm.dialFailed(dial.id, reason: "refused", now: harness.now)
+        harness.now = try #require(harness.swarm.deadline)
+        harness.swarm.handleTimeout(now: harness.now)
+    }
+    let dial = try #require(harness.orders().dials.first)
+    harness.swarm.dialFailed(dial.id, reason: "no network", now: harness.now)
+    harness.swarm.networkChanged(now: harness.now)
+    #expect(harness.swarm.deadline == harness.now)
+    harness.swarm.handleTimeout(now: harness.now)
+    #expect(harness.orders().dials.count == 1)
+    #expect(harness.swarm.deadline == harness.now + .seconds(1))
+}
+
 @Test func theLastConnectionLostIsADisconnection() throws {
     let harness = SwarmHarness()
     let first = try harness.inbound(key(5))

@@ -9,7 +9,11 @@ public func fuzz(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
     let input = Array(UnsafeBufferPointer(start: data + 1, count: size - 1))
     switch data[0] % 4 {
     case 0: answers(input)
-    case 1: _ = RoutingTable.defaultGateway(in: input)
+    case 1:
+        _ = RoutingTable.defaultGateway(in: input)
+        for address in RoutingTable.globalAddresses(in: input) {
+            _ = RoutingTable.defaultGateway(in: input, by: address.interface)
+        }
     case 2: _ = try? GatewayAnnouncement(input.span.bytes)
     default: probe(input)
     }
@@ -24,7 +28,7 @@ private func answers(_ input: [UInt8]) {
     ]
     var exchange = PCPExchange(
         requests, nonces: [[UInt8](repeating: 1, count: 12), [UInt8](repeating: 2, count: 12)],
-        client: IPv4Address(192, 168, 1, 2), now: start)
+        client: .v4(IPv4Address(192, 168, 1, 2)), now: start)
     var rest = input[...]
     while !rest.isEmpty {
         let datagram = Array(rest.prefix(64))
@@ -39,7 +43,7 @@ private func answers(_ input: [UInt8]) {
 }
 
 private func probe(_ input: [UInt8]) {
-    var exchange = PCPExchange(probingFor: IPv4Address(192, 168, 1, 2), now: Instant(nanoseconds: 0))
+    var exchange = PCPExchange(probingFor: .v4(IPv4Address(192, 168, 1, 2)), now: Instant(nanoseconds: 0))
     exchange.received(input.span.bytes)
     while let deadline = exchange.deadline { _ = exchange.datagrams(now: deadline) }
     guard exchange.isOver else { fatalError("it does not end") }

@@ -120,7 +120,10 @@ table inet filter {{
         iifname != "wan" accept
         meta nfproto ipv6 icmpv6 type {{ destination-unreachable, packet-too-big, time-exceeded, echo-request }} accept
         ct status dnat accept
+        jump pinholes
     }}
+    # What miniupnpd lets in by IPv6: to accept in a table of its own would not keep this one from dropping it.
+    chain pinholes {{ }}
 }}"""
 
 

@@ -225,6 +225,80 @@ def address_change(transports=("udp", "tcp")):
         return {"relay_by": transports[0], "healed_after_s": healed}
 
 
+def roaming(roamer="dialer", last=10, away_seconds=1, count=100, transports=("udp", "tcp")):
+    """Calls always under way while the machine of the dialer or of the target is taken to another network, where it may have the
+    same address as before; how long none was answered, and when the path was direct again."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        other = lab.site("other", "port-restricted-random")
+        site = getattr(pair, roamer)
+        listen = [word for each in martlet.listen_addresses() for word in ("--listen", each)]
+        target = martlet.program(pair.target.host, [INTEROP_NODE, "listen", *listen, "--relay", pair.reached_at], "target")
+        peer = target.wait_for("ready", 20)["peer"]
+        time.sleep(1)  # until the reservation is there
+        dialing = martlet.program(pair.dialer.host, [
+            INTEROP_NODE, "dial", f"{pair.reached_at}/p2p-circuit/p2p/{peer}", "--scenario", "calls", "--count", count, *listen], "calls")
+        report = {"roamer": roamer, "first_path": dialing.wait_for("connected", 20)["path"], "paths": []}
+        _next_path(dialing, report, DIRECT, 30)
+        time.sleep(1)
+        site.unplug()
+        time.sleep(away_seconds)
+        other.take_in(site, last)
+        _next_path(dialing, report, DIRECT, 60)
+        time.sleep(1)
+        dialing.finish_input()
+        verdict = None
+        while line := dialing.next(time.monotonic() + 60):
+            verdict = line[1] if "ok" in line[1] else verdict
+        if not verdict or not verdict["ok"]:
+            raise Failed(f"calls failed: {verdict}; paths {report['paths']}")
+        martlet.forget_logs()
+        # The time unplugged is nobody's fault.
+        return report | {"silent_s": round(verdict["longest_pause_ms"] / 1000 - away_seconds, 2)} | {
+            name: verdict[name] for name in ("calls", "errors", "runs")}
+
+
+def sleep(seconds=65, kind="port-restricted+pcp-only", transports=("udp", "tcp")):
+    """How long after it woke up a machine that slept is reached again, at its mapped port and through its relay."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet, kind)
+        node, pair.peer = martlet.start_node(pair.target, [pair.reached_at], "target")
+        pair.address = f"{pair.reached_at}/p2p-circuit/p2p/{pair.peer}"
+        until(lambda: len(pair.target.port_mapping.mappings()) == len(transports), 20, "the mapping of the ports")
+        node.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        pair.target.port_mapping.lose_state()
+        node.signal(signal.SIGCONT)
+        began = time.monotonic()
+        while not _reaches(pair):
+            if time.monotonic() > began + 60:
+                raise Failed("not reachable 60 s after it woke up")
+        reached = round(time.monotonic() - began, 2)
+        until(lambda: len(pair.target.port_mapping.mappings()) == len(transports), 60, "the mapping of the ports again")
+        mapped = round(time.monotonic() - began, 2)
+        martlet.forget_logs()
+        return {"slept_s": seconds, "reached_after_s": reached, "mapped_after_s": mapped}
+
+
+def new_address(transports=("udp",)):
+    """A relayed path between two nodes whose direct one was cut, until the router of one has another address: how long until they
+    punch again. The next attempt of the schedule would come after more than a minute."""
+    with Lab() as lab, Martlet(lab, transports) as martlet:
+        pair = Pair(lab, martlet)
+        pair.start_nodes()
+        # Nothing gets through from this address of the target's router.
+        pair.dialer.refuse(pair.target.wan)
+        pair.ask("dialer", "ping", pair.address, "--count", "1")
+        # Attempts take 12 s; the pauses between them are of 5, 15, 30 and 60 s.
+        time.sleep(92)
+        if pair.path() != "relayed":
+            raise Failed(f"the path is {pair.path()}")
+        pair.target.change_address()
+        _, waited = until(lambda: pair.path() in DIRECT, 90, "a direct path after the address changed")
+        martlet.forget_logs()
+        return {"direct_after_s": round(waited, 2)}
+
+
 def _reaches(pair):
     """Whether a fresh node reaches the target through the relay now."""
     return _reaches_from("fresh", pair)
@@ -242,7 +316,7 @@ def _reaches_from(name, pair):
 
 def main(words):
     parser = argparse.ArgumentParser(prog="natlab moves", description="Fetches, calls and relays while paths change.")
-    parser.add_argument("what", nargs="*", metavar="fetch|calls|mended|relay|address", help="all, if not given")
+    parser.add_argument("what", nargs="*", metavar="fetch|calls|mended|relay|address|roaming|sleep|new-address", help="all, if not given")
     parser.add_argument("--bytes", type=int, default=1 << 30)
     parser.add_argument("--count", type=int, default=1000, help="calls in flight")
     parser.add_argument("--transport", choices=("udp", "tcp", "both"), default="both")
@@ -251,7 +325,10 @@ def main(words):
     steps = {"fetch": [lambda: fetch(options.bytes, transports)], "calls": [lambda: calls(options.count, transports, 90)],
              "mended": [lambda: mended(transports=transports)],
              "relay": [lambda: relay_restart(False, transports=transports), lambda: relay_restart(True, transports=transports)],
-             "address": [lambda: address_change(transports)]}
+             "address": [lambda: address_change(transports)], "new-address": [lambda: new_address(transports)],
+             "roaming": [lambda who=who, last=last: roaming(who, last, transports=transports)
+                         for who in ("dialer", "target") for last in (10, 77)],
+             "sleep": [lambda: sleep(transports=transports)]}
     status = 0
     for name in options.what or steps:
         for step in steps[name]:

@@ -30,6 +30,7 @@ class Site:
     addresses: list  # of the hosts
     line: Link = None
     port_mapping: PortMappingDaemon = None
+    addresses6: list = dataclasses.field(default_factory=list)  # those of the hosts by IPv6, where there is any
 
     @property
     def host(self):
@@ -50,6 +51,21 @@ class Site:
         self.router.ip(f"address add {new}/24 dev wan", f"address delete {self.wan}/24 dev wan", f"address replace {new}/24 dev wan",
                        "route replace default dev wan")
         self.wan = new
+
+    def take_in(self, guest, last=10):
+        """The host of the site `guest` is unplugged there and plugged in here instead of this site's own, where it has the address
+        that ends with `last`: by default the one that hosts have at every site."""
+        self.unplug()
+        guest.unplug()
+        prefix = self.address.rpartition(".")[0]
+        name, here = guest.host.name, f"{prefix}.{last}"
+        self.router.ip(f"link add lan0 type veth peer name eth0 netns {name}", "link set dev lan0 master lan up")
+        guest.host.ip("link set dev eth0 up", f"address add {here}/24 dev eth0", f"route add default via {prefix}.1")
+        self.hosts[0], self.addresses[0] = guest.host, here
+
+    def unplug(self):
+        """The first host's cable is taken out, if it is in."""
+        self.router.run("ip", "link", "delete", "lan0")
 
     def accept_again(self):
         self.router.nft("delete table inet cut")
@@ -128,13 +144,14 @@ class Lab:
     def _lan(self, name, router, prefix, count, v6=None):
         """A bridge `lan` at `prefix`.1 and `count` hosts from `prefix`.10 on."""
         router.ip("link add lan type bridge", "link set dev lan up", f"address add {prefix}.1/24 dev lan",
-                  *([f"address add {v6}::1/64 dev lan"] if v6 else []))
+                  *([f"address add {v6}::1/64 dev lan", "address add fe80::1/64 dev lan"] if v6 else []))
         hosts = []
         for index in range(count):
             host = self._namespace(f"{name}-{index + 1}")
             router.ip(f"link add lan{index} type veth peer name eth0 netns {host.name}", f"link set dev lan{index} master lan up")
             host.ip("link set dev eth0 up", f"address add {prefix}.{10 + index}/24 dev eth0", f"route add default via {prefix}.1",
-                    *([f"address add {v6}::{10 + index}/64 dev eth0", f"route add ::/0 via {v6}::1"] if v6 else []))
+                    # As routers announce themselves: at their link-local address.
+                    *([f"address add {v6}::{10 + index}/64 dev eth0", "route add ::/0 via fe80::1 dev eth0"] if v6 else []))
             hosts.append(host)
         return hosts, [f"{prefix}.{10 + index}" for index in range(count)]
 
@@ -172,7 +189,8 @@ class Lab:
             self.internet.ip(f"route add {v6}::/64 dev up{number}")
         made, addresses = self._lan(name, router, prefix, hosts, v6)
         self._translate(router, kind, wan, f"{prefix}.0/24")
-        site = Site(name, kind, number, router, made, wan, addresses, link)
+        site = Site(name, kind, number, router, made, wan, addresses, link,
+                    addresses6=[f"{v6}::{10 + index}" for index in range(hosts)] if v6 else [])
         if kind.maps_ports:
             site.port_mapping = PortMappingDaemon(router, kind)
             self.daemons.append(site.port_mapping)

@@ -8,10 +8,8 @@ import time
 
 RULES = """
 table inet miniupnpd {
-    chain forward { type filter hook forward priority filter - 25; jump filtered; }
     chain prerouting { type nat hook prerouting priority dstnat - 10; jump mapped; }
     chain postrouting { type nat hook postrouting priority srcnat - 10; jump answered; }
-    chain filtered { }
     chain mapped { }
     chain answered { }
 }
@@ -19,6 +17,7 @@ table inet miniupnpd {
 
 CONFIGURATION = """
 ext_ifname=wan
+{v6}
 listening_ip=lan
 http_port=5000
 enable_natpmp={natpmp}
@@ -27,9 +26,9 @@ secure_mode=yes
 min_lifetime=20
 max_lifetime=86400
 uuid=6f7c2bd4-0f5e-4d55-9b5c-6d6172746c65
-upnp_table_name=miniupnpd
+upnp_table_name=filter
 upnp_nat_table_name=miniupnpd
-upnp_forward_chain=filtered
+upnp_forward_chain=pinholes
 upnp_nat_chain=mapped
 upnp_nat_postrouting_chain=answered
 lease_file={directory}/leases
@@ -48,7 +47,8 @@ class PortMappingDaemon:
         self.directory = tempfile.mkdtemp(prefix="natlab-upnp-")
         router.nft(RULES)
         with open(f"{self.directory}/configuration", "w") as file:
-            file.write(CONFIGURATION.format(directory=self.directory, upnp="no" if kind.has("natpmp-only", "pcp-only") else "yes",
+            v6 = "ext_ifname6=wan" if kind.has("v6") else "ipv6_disable=yes"
+            file.write(CONFIGURATION.format(v6=v6, directory=self.directory, upnp="no" if kind.has("natpmp-only", "pcp-only") else "yes",
                                             natpmp="no" if kind.has("upnp-only") else "yes"))
         self.start()
 
@@ -68,8 +68,8 @@ class PortMappingDaemon:
     def lose_state(self):
         """As a router that loses power."""
         self.stop()
-        for chain in ("mapped", "filtered", "answered"):
-            self.router.run("nft", "flush", "chain", "inet", "miniupnpd", chain, check=True)
+        for table, chain in (("miniupnpd", "mapped"), ("filter", "pinholes"), ("miniupnpd", "answered")):
+            self.router.run("nft", "flush", "chain", "inet", table, chain, check=True)
         pathlib.Path(f"{self.directory}/leases").unlink(missing_ok=True)
         assert self.mappings() == []
         self.start()
@@ -77,6 +77,11 @@ class PortMappingDaemon:
     def close(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def pinholes(self):
+        """The rules by which packets come in to IPv6 addresses now."""
+        listed = self.router.run("nft", "list", "chain", "inet", "filter", "pinholes", check=True).stdout
+        return [line.strip() for line in listed.splitlines() if "@nh,192,128" in line]
 
     def mappings(self):
         """The rules by which packets come in now, as nftables prints them."""

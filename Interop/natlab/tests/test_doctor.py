@@ -5,7 +5,9 @@ import json
 import pytest
 
 from lab import upnp
+from lab.moves import until
 from lab.systems.martlet import BINARY, Martlet
+from lab.topology import Lab
 
 pytestmark = pytest.mark.skipif(Martlet.missing() is not None, reason=Martlet.missing() or "")
 
@@ -93,6 +95,56 @@ def test_a_mapped_port_is_reached_by_strangers_behind_a_nat_that_keeps_them_out(
     assert [each["method"] for each in found["forwarded_ports"]] == ["pcp", "pcp"] * (len(found["forwarded_ports"]) // 2)
 
 
+@pytest.mark.skipif(not upnp.is_installed(), reason="there is no miniupnpd: Scripts/setup.sh --natlab")
+@pytest.mark.parametrize("option, method", [("pcp-only", "pcp"), ("upnp-only", "upnp")])
+def test_pinholes_are_told_of_and_proved_by_a_stranger(lab, option, method):
+    found = diagnose(lab, lab.site("site", f"symmetric+v6+{option}"), seconds=25)
+    assert {each["method"] for each in found["pinholes"]} == {method} and len(found["pinholes"]) == 2
+    assert found["pinhole_failures"] == []
+    ours = [each for each in found["addresses"] if each["address"].startswith("/ip6/")]
+    assert {each["origin"] for each in ours} == {"mapped"}
+    assert any(each["reachability"] == "public" and each["strangers"] for each in ours), found
+
+
+def test_a_firewall_that_opens_no_pinholes_is_named(lab):
+    found = diagnose(lab, lab.site("site", "port-restricted+v6"), seconds=25)
+    assert found["pinholes"] == [] and len(found["pinhole_failures"]) == 2
+    assert any("by IPv6" in each for each in found["remedies"]), found
+
+
+@pytest.mark.parametrize("name, filtering, origin", [("full-cone", INDEPENDENT, "public"), ("address-restricted", ADDRESS, "private")])
+def test_a_second_peer_tells_what_one_with_a_single_address_cannot(lab, name, filtering, origin):
+    """Without a restart: the node meets the second when it has long given up asking the first."""
+    site, first, second = lab.site("site", name), lab.site("first", "none"), lab.site("second", "none")
+    with Martlet(lab, BOTH) as martlet:
+        peers = {}
+        for server in (first, second):
+            listen = martlet.options("--listen", martlet.listen_addresses(server.wan))
+            program = martlet.program(server.host, martlet.command(server.name, "node", *listen), server.name)
+            peers[server.name] = f"/ip4/{server.wan}/udp/4001/quic-v1/p2p/{program.wait_for('ready', 20)['peer']}"
+        listen = martlet.options("--listen", martlet.listen_behind(site))
+        node = martlet.program(site.host, martlet.command("node", "node", *listen, "--peer", peers["first"]), "node")
+        node.wait_for("ready", 20)
+
+        def found():
+            done = site.host.run(BINARY, "doctor", "--data-dir", martlet.folder / "node.data", "--timeout", 15, "--json")
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        until(lambda: found()["udp"]["nat"]["mapping"] == INDEPENDENT, 30, "the mapping")
+        before = found()
+        assert before["udp"]["nat"]["filtering"] == "unknown"
+        assert any("second peer" in each for each in before["remedies"]), before
+        assert site.host.run(BINARY, "ping", peers["second"], "--count", "1", "--data-dir", martlet.folder / "node.data").returncode == 0
+        until(lambda: found()["udp"]["nat"]["filtering"] == filtering, 40, "the filtering")
+
+        def is_judged():
+            return any(each["reachability"] == origin for each in found()["addresses"] if "/udp/4001" in each["address"])
+
+        until(is_judged, 40, "whether strangers reach it")
+        martlet.forget_logs()
+
+
 def peer_report(lab, dialer, target):
     with Martlet(lab, BOTH) as martlet:
         here, there = lab.site("dialer", dialer), lab.site("target", target)
@@ -114,7 +166,25 @@ def test_two_symmetric_nats_are_named_as_what_is_in_the_way(lab):
     assert {each["path"] for each in found["paths"]} == {"relayed"}
     assert found["reasons"][0].startswith("Both sides are behind symmetric NATs")
     assert found["remedies"][0].startswith("Forward a port to one of the two nodes")
-    assert found["attempts"][-1]["remote_nat"]["mapping"] == PORT
+    for side in ("local_nat", "remote_nat"):
+        assert found["attempts"][-1][side]["mapping"] == PORT
+
+
+def test_an_attempt_tells_whom_both_nats_let_in():
+    """Once each side has found out about its own, which takes longer than the first attempt."""
+    with Lab() as lab, Martlet(lab, BOTH) as martlet:
+        dialer, target = lab.site("dialer", "symmetric"), lab.site("target", "symmetric-address")
+        relays = martlet.start_relay()[1]
+        _, peer = martlet.start_node(target, martlet.usable(target, relays))
+        martlet.start_node(dialer, martlet.usable(dialer, relays), "doctor")
+        circuit = f"{martlet.usable(dialer, relays)[0]}/p2p-circuit/p2p/{peer}"
+
+        def are_told():
+            attempt = (diagnose_peer(martlet, dialer, circuit)["attempts"] or [{}])[-1]
+            return [attempt.get(side, {}).get("filtering") for side in ("local_nat", "remote_nat")] == [PORT, PORT]
+
+        until(are_told, 40, "the filtering of both sides")
+        martlet.forget_logs()
 
 
 @pytest.mark.parametrize("dialer, target, side", [("udp-blocked", "symmetric", "this side"), ("symmetric", "udp-blocked", "the peer's side")])

@@ -1,5 +1,6 @@
 import Logging
 import MartletCore
+import MartletIdentity
 import MartletReachability
 import MartletRuntime
 
@@ -28,6 +29,10 @@ final class NATDiscoverer: @unchecked Sendable {
         /// Those that the last run had.
         var servers: [TransportAddress] = []
         var next: Instant?
+        /// The host that is no stranger, while only a stranger could tell more.
+        var known: IPAddress?
+        /// Strangers that were asked.
+        var strangers: Set<PeerID> = []
     }
 
     /// - Parameter onChange: called when something was found.
@@ -76,11 +81,17 @@ final class NATDiscoverer: @unchecked Sendable {
         let servers = (node.punches?.servers ?? []).filter { $0.isIPv4 == family.isIP4 && $0.ip.scope == .global }
         guard family.run == nil, !servers.isEmpty else { return }
         let isNews = servers.contains { !family.servers.contains($0) } && !isComplete(family.behavior)
-        guard isNews || family.next.map({ now >= $0 }) ?? true else { return }
+        let hasStranger = family.known.map { stranger(to: $0, index) != nil } ?? false
+        guard isNews || hasStranger || family.next.map({ now >= $0 }) ?? true else { return }
         families[index].servers = servers
         families[index].next = nil
         let run = NATDiscoveryRun(loop: node.home, isIP4: family.isIP4) { [weak self] in self?.ended(index, $0) }
         families[index].run = run
+        families[index].known = nil
+        run.askStranger = { [weak self] wanted, behavior, completed in
+            self?.learned(index, behavior)
+            return self?.askStranger(index, wanted, completed) ?? false
+        }
         // The latest first: those that answered before may be gone.
         if let server = servers.last { trace(towards: server) }
         run.start(
@@ -99,11 +110,37 @@ final class NATDiscoverer: @unchecked Sendable {
         node.logger.debug(
             "how UDP is treated",
             metadata: ["by": families[index].isIP4 ? "IPv4" : "IPv6", "is": "\(String(describing: behavior))"])
-        if let behavior, behavior != families[index].behavior {
-            families[index].behavior = behavior
-            onChange()
-        }
+        if let behavior { learned(index, behavior) }
         look()
+    }
+
+    private func learned(_ index: Int, _ behavior: NATBehavior) {
+        guard behavior != families[index].behavior else { return }
+        families[index].behavior = behavior
+        onChange()
+    }
+
+    /// Somebody at a host that nothing was sent to, and who was not asked yet.
+    private func stranger(to known: IPAddress, _ index: Int) -> AutoNATClient.Server? {
+        let (isIP4, asked) = (families[index].isIP4, families[index].strangers)
+        return node.reachability.servers.first { server in
+            guard let ip = server.address.ipAddress?.unmapped, ip.isIP4 == isIP4 else { return false }
+            return ip != known && ip.scope == known.scope && !asked.contains(server.peer)
+        }
+    }
+
+    /// Has a stranger dial one of the sockets, as AutoNAT does: that packets of it come in, or not, is all that matters.
+    private func askStranger(
+        _ index: Int, _ wanted: NATBehaviorDiscovery.StrangerWanted, _ completed: @escaping (Bool) -> Void
+    ) -> Bool {
+        families[index].known = wanted.known
+        guard let server = stranger(to: wanted.known, index) else { return false }
+        families[index].strangers.insert(server.peer)
+        node.reachability.ask(server.connection, toDial: wanted.address.quicMultiaddr) { answer in
+            guard case .success(.dialed(_, .notReached)) = answer else { return completed(false) }
+            completed(true)
+        }
+        return true
     }
 
     /// Looks which routers there are.

@@ -4,6 +4,13 @@ import MartletRuntime
 
 /// One discovery of how NATs treat UDP, over two sockets of its own. On one loop.
 final class NATDiscoveryRun: @unchecked Sendable {
+    /// How long the packet of a stranger is waited for: servers of AutoNAT take up to eight seconds over a dial.
+    private static let strangerPatience = Duration.seconds(12)
+
+    /// Has a stranger send something to a socket, and is told what is known so far; called once at most. Returns whether there is
+    /// one, which then calls back, with whether it did send, unless the run is over.
+    var askStranger: ((NATBehaviorDiscovery.StrangerWanted, NATBehavior, @escaping (Bool) -> Void) -> Bool)?
+    private var strangerDeadline: Instant?
     private let loop: EventLoop
     private let isIP4: Bool
     private var machine: NATBehaviorDiscovery?
@@ -19,6 +26,7 @@ final class NATDiscoveryRun: @unchecked Sendable {
         self.onEnd = onEnd
         timer = LoopTimer(loop: loop) { [weak self] in
             guard let self else { return }
+            if strangerDeadline != nil { return end() }
             machine?.handleTimeout(now: self.loop.now)
             drain()
         }
@@ -64,7 +72,22 @@ final class NATDiscoveryRun: @unchecked Sendable {
         }
         if let deadline = machine?.deadline {
             timer.schedule(at: deadline)
-        } else {
+        } else if let machine, let wanted = machine.strangerWanted, strangerDeadline == nil, let askStranger {
+            self.askStranger = nil
+            let isAsked = askStranger(wanted, machine.behavior) { [loop] hasSent in
+                loop.execute { [weak self] in
+                    if hasSent { self?.machine?.strangerDidNotGetIn() }
+                    self?.end()
+                }
+            }
+            guard isAsked else {
+                loop.execute { [self] in end() }
+                return
+            }
+            let deadline = loop.now + Self.strangerPatience
+            strangerDeadline = deadline
+            timer.schedule(at: deadline)
+        } else if machine?.strangerWanted == nil || strangerDeadline == nil {
             timer.cancel()
             loop.execute { [self] in end() }
         }
@@ -79,19 +102,21 @@ final class NATDiscoveryRun: @unchecked Sendable {
 
     func close() {
         onEnd = nil
+        askStranger = nil
         timer.cancel()
         for socket in sockets.values { socket.close() }
         sockets = [:]
     }
 
     private final class Receiver: DatagramSocketDelegate {
+        /// QUIC's first packets have 1,200 bytes and more, of which none matters.
         private static let sizeLimit = 256
         private let take: ([UInt8], SocketAddress) -> Void
 
         init(_ take: @escaping ([UInt8], SocketAddress) -> Void) { self.take = take }
 
         func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress) {
-            if region.count <= Self.sizeLimit { take(Array(region.mutableBytes), address) }
+            take(Array(region.mutableBytes.prefix(Self.sizeLimit)), address)
         }
     }
 }

@@ -23,8 +23,15 @@ extension NodeDriver {
             return false
         }
         engine.observed.networkChanged(localAddresses: addresses)
-        probeRelays()
         return true
+    }
+
+    /// Asks all peers whether they are still there, so that what is lost is noticed soon.
+    func probeConnections() {
+        for info in engine.swarm.connectionInfos {
+            guard let driver = driver(of: info.id) else { continue }
+            driver.loop.execute { driver.connection.probe(now: driver.loop.now) }
+        }
     }
 
     /// Takes in what a peer says of where it sees us, or that it is gone.
@@ -36,9 +43,13 @@ extension NodeDriver {
             guard let address = info.observedAddress, let driver = driver(of: id), let listener = driver.listener else {
                 return
             }
+            let remote = driver.connection.remoteAddress
+            let isOutbound = driver.connection.role == .dialer
             engine.observed.observed(
-                address, at: listener, by: driver.connection.remoteAddress, over: id,
-                isOutbound: driver.connection.role == .dialer, now: home.now)
+                address, at: listener, by: remote, over: id, isOutbound: isOutbound, now: home.now)
+            if isOutbound, !remote.isCircuit, let seen = address.ipAddress, let host = remote.ipAddress {
+                reachability.noteExternalAddress(seen, by: host, at: listener)
+            }
         case .closed:
             engine.observed.connectionClosed(id, now: home.now)
             reachability.changed()

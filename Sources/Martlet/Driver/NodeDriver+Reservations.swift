@@ -98,14 +98,6 @@ extension NodeDriver {
         drain()
     }
 
-    /// Asks the relays whether they are still there: the machine is in another network, perhaps.
-    func probeRelays() {
-        for connection in engine.reservations.connections {
-            guard let carrier = driver(of: connection) else { continue }
-            carrier.loop.execute { carrier.connection.probe(now: carrier.loop.now) }
-        }
-    }
-
     private func tell(_ event: RelayEvent) {
         switch event {
         case .reserved(let relay, let addresses):

@@ -15,9 +15,9 @@ final class PCPRun: DatagramSocketDelegate {
     /// - Parameter onEnd: called once, in a later turn of the loop.
     init(loop: EventLoop, gateway: Gateway, exchange: PCPExchange, onEnd: @escaping (PCPRun, PCPExchange) -> Void) {
         self.loop = loop
-        self.gateway = SocketAddress(.v4(gateway.address), port: PCPMessage.port)
+        self.gateway = SocketAddress(gateway.address, port: PCPMessage.port, scope: gateway.scope)
         // PCP names the address that the packet leaves from.
-        source = SocketAddress(.v4(gateway.source), port: 0)
+        source = SocketAddress(gateway.source, port: 0)
         self.exchange = exchange
         self.onEnd = onEnd
         timer = LoopTimer(loop: loop) { [weak self] in self?.step() }
@@ -50,11 +50,16 @@ final class PCPRun: DatagramSocketDelegate {
 
     private func end() {
         guard let onEnd else { return }
-        self.onEnd = nil
+        cancel()
+        onEnd(self, exchange)
+    }
+
+    /// Ends it without a word.
+    func cancel() {
+        onEnd = nil
         timer.cancel()
         socket?.close()
         socket = nil
-        onEnd(self, exchange)
     }
 
     func datagramReceived(_ region: ReceivedRegion, from address: SocketAddress) {

@@ -4,7 +4,8 @@ import MartletCore
 import MartletReachability
 import MartletRuntime
 
-/// Has the gateway forward the ports of a node. The state is on the home loop; what blocks runs in the pool.
+/// Has the gateway forward the ports of a node, or let in what comes to them at one of its IPv6 addresses. The state is on the home
+/// loop; what blocks runs in the pool.
 final class PortMapper: @unchecked Sendable {
     /// Milliseconds for each step of a way. UPnP waits so long for each of five kinds of device, also once one has answered.
     private static let natPMPTimeout: CInt = 1500
@@ -15,18 +16,29 @@ final class PortMapper: @unchecked Sendable {
     private let logger: Logger
     /// Called on the home loop when the mappings are others.
     private let onChange: () -> Void
-    private var machine = PortMappings()
+    /// An own IPv6 address; nil for what is behind a NAT of IPv4.
+    private let client: IPv6Address?
+    /// Called when the gateway said unasked that it is there.
+    var onAnnouncement: ((GatewayAnnouncement) -> Void)?
+    private var machine: PortMappings
     private var timer: LoopTimer!
     private var exchanges: [ObjectIdentifier: PCPRun] = [:]
     /// What renews or removes a mapping says the nonce that made it.
     private var nonces: [PortMappingTarget: [UInt8]] = [:]
-    /// Where UPnP found the gateway.
-    private var location = ""
+    private var upnp = Gateway.UPnPState()
     private var announcements: GatewayListener?
     private var random = RandomSource.system
 
-    init(loop: EventLoop, blocking: BlockingPool, logger: Logger, onChange: @escaping () -> Void) {
+    init(
+        loop: EventLoop, blocking: BlockingPool, logger: Logger, client: IPv6Address? = nil,
+        onChange: @escaping () -> Void
+    ) {
         self.loop = loop
+        self.client = client
+        var configuration = PortMappings.Configuration()
+        // NAT-PMP knows IPv4 alone.
+        if client != nil { configuration.methods = [.pcp, .upnp] }
+        machine = PortMappings(configuration: configuration)
         self.blocking = blocking
         self.logger = logger
         self.onChange = onChange
@@ -42,13 +54,13 @@ final class PortMapper: @unchecked Sendable {
     var isUndecided: Bool { machine.isUndecided }
 
     func update(_ targets: [PortMappingTarget]) {
-        if !targets.isEmpty, announcements == nil { listen() }
+        if !targets.isEmpty, announcements == nil, client == nil { listen() }
         machine.update(targets, now: loop.now)
         drain()
     }
 
     func refresh() {
-        location = ""
+        upnp.location = ""
         machine.refresh(now: loop.now)
         drain()
     }
@@ -58,6 +70,15 @@ final class PortMapper: @unchecked Sendable {
         announcements?.close()
         machine.removeAll()
         drain()
+    }
+
+    /// There is nobody left to ask: nothing is removed, and nothing comes of what was asked.
+    func forget() {
+        announcements?.close()
+        timer.cancel()
+        for run in exchanges.values { run.cancel() }
+        exchanges = [:]
+        machine.forget()
     }
 
     private func drain() {
@@ -96,24 +117,24 @@ final class PortMapper: @unchecked Sendable {
     // MARK: NAT-PMP and UPnP
 
     private func ask(_ method: PortMappingMethod, _ requests: [PortMappingRequest]?) {
-        let earlier = location
+        let earlier = upnp
         let timeout = method == .upnp ? Self.upnpTimeout : Self.natPMPTimeout
-        Task { [blocking, loop] in
+        Task { [blocking, loop, client] in
             var outcome: GatewayAnswer
-            var location = earlier
+            var state = earlier
             do {
-                (outcome, location) = try await blocking.run {
-                    guard let gateway = Gateway.find() else { throw PortMappingFailure.noGateway }
-                    var place = earlier
-                    let answer = try gateway.ask(method, requests ?? [], at: &place, timeout: timeout)
-                    return (answer, place)
+                (outcome, state) = try await blocking.run {
+                    guard let gateway = Gateway.find(for: client) else { throw PortMappingFailure.noGateway }
+                    var state = earlier
+                    let answer = try gateway.ask(method, requests ?? [], &state, timeout: timeout)
+                    return (answer, state)
                 }
             } catch {
                 outcome = GatewayAnswer(PortMappingFailure("\(error)"))
             }
-            let (answer, place) = (outcome, location)
+            let (answer, found) = (outcome, state)
             loop.execute {
-                if method == .upnp { self.location = place }
+                if method == .upnp { self.upnp = found }
                 self.answered(method, requests, answer)
             }
         }
@@ -122,8 +143,8 @@ final class PortMapper: @unchecked Sendable {
     // MARK: PCP
 
     private func askByPCP(_ requests: [PortMappingRequest]?) {
-        Task { [blocking, loop] in
-            let gateway = try? await blocking.run { Gateway.find() }
+        Task { [blocking, loop, client] in
+            let gateway = try? await blocking.run { Gateway.find(for: client) }
             loop.execute { self.runPCP(requests, gateway ?? nil) }
         }
     }
@@ -164,9 +185,9 @@ final class PortMapper: @unchecked Sendable {
     /// Only the gateway is believed. Anybody on the local network can forge its address: all that comes of it is another question.
     private func check(_ announcement: GatewayAnnouncement, from source: IPAddress) {
         Task { [blocking, loop] in
-            let gateway = try? await blocking.run { Gateway.find() }
+            let gateway = try? await blocking.run { Gateway.find(for: nil) }
             loop.execute {
-                guard let address = gateway?.address, .v4(address) == source else { return }
+                guard let address = gateway?.address, address == source else { return }
                 self.take(announcement)
             }
         }
@@ -176,6 +197,12 @@ final class PortMapper: @unchecked Sendable {
         logger.debug(
             "the gateway said that it is there",
             metadata: ["by": "\(announcement.method.rawValue)", "since": "\(announcement.epoch) s"])
+        announced(announcement)
+        onAnnouncement?(announcement)
+    }
+
+    /// Asks again soon when what the gateway said means that it lost its state.
+    func announced(_ announcement: GatewayAnnouncement) {
         let delay = Int64.random(in: 0...GatewayAnnouncement.longestDelay.nanoseconds, using: &random)
         machine.announced(
             announcement.method, epoch: announcement.epoch, delay: .nanoseconds(delay), now: loop.now)

@@ -11,7 +11,6 @@ import MartletSwarm
 final class ReachabilityDriver: @unchecked Sendable {
     /// After a change others mostly follow at once.
     private static let settleTime = Duration.milliseconds(500)
-    private static let watchInterval = Duration.seconds(15)
     /// Places that peers see one socket at and that are asked about.
     private static let observedPerListener = 2
 
@@ -21,12 +20,17 @@ final class ReachabilityDriver: @unchecked Sendable {
     private let dialer: DialBackDialer
     private let mapsPorts: Bool
     private(set) var mapper: PortMapper!
+    private(set) var pinholes: Pinholes!
     private(set) var discoverer: NATDiscoverer!
     private var contacted = ContactedHosts()
+    private var externalAddress = ExternalAddressMonitor()
     private var updateTimer: LoopTimer!
     private var advanceTimer: LoopTimer!
-    private var watchTimer: LoopTimer!
+    private var watcher: NetworkWatcher!
     private var probes: [UInt64: AutoNATProbeHandler] = [:]
+    /// Who waits for the answers to questions that are not the client's.
+    private var otherQuestions: [UInt64: (Result<AutoNATResponse, StreamCloseReason>) -> Void] = [:]
+    private var random = RandomSource.system
     private var told: [AddressReachability] = []
     /// The addresses of the gateway that were told of.
     private var forwardedAddresses: Set<Multiaddr> = []
@@ -45,10 +49,16 @@ final class ReachabilityDriver: @unchecked Sendable {
             client.advance(now: node.home.now)
             drain()
         }
-        watchTimer = LoopTimer(loop: node.home) { [unowned self] in watch() }
+        watcher = NetworkWatcher(
+            node: node, onLook: { [unowned self] in mapPorts() }, onChange: { [unowned self] in networkChanged() },
+            onWake: { [unowned self] in woke() })
         mapper = PortMapper(loop: node.home, blocking: blocking, logger: node.logger) { [unowned self] in
             mappingsChanged()
         }
+        pinholes = Pinholes(loop: node.home, blocking: blocking, logger: node.logger) { [unowned self] in
+            mappingsChanged()
+        }
+        mapper.onAnnouncement = { [unowned self] in pinholes.announced($0) }
         discoverer = NATDiscoverer(node: node, blocking: blocking) { [unowned self] in filteringChanged() }
     }
 
@@ -60,16 +70,17 @@ final class ReachabilityDriver: @unchecked Sendable {
             AutoNAT.dialBackProtocolID,
             .init(streamLimit: 2) { [weak self] connection in self?.receiver(on: connection) ?? DialBackReceiver.deaf })
         changed()
-        watch()
+        watcher.start()
         mapPorts()
     }
 
     func stop() {
         mapper.removeAll()
+        pinholes.removeAll()
         discoverer.stop()
         updateTimer.cancel()
         advanceTimer.cancel()
-        watchTimer.cancel()
+        watcher.stop()
         dialer.stop()
     }
 
@@ -107,8 +118,12 @@ final class ReachabilityDriver: @unchecked Sendable {
 
     /// Whether more is about to be known.
     var isLearning: Bool {
-        discoverer.isAsking || !probes.isEmpty || mapper.isUndecided || updateTimer.deadline != nil
+        discoverer.isAsking || !probes.isEmpty || mapper.isUndecided || pinholes.isUndecided
+            || updateTimer.deadline != nil
     }
+
+    /// Whether a gateway was asked something that may have changed it and has not answered.
+    var isAskingGateway: Bool { mapper.isBusy || pinholes.isBusy }
 
     /// A NAT in front of this machine's own router, when something speaks for one.
     var outerNAT: OuterNAT? {
@@ -123,6 +138,19 @@ final class ReachabilityDriver: @unchecked Sendable {
         if let listener, let host = address.ipAddress { contacted.note(host, from: listener, now: node.home.now) }
     }
 
+    /// A peer said at which address it sees what is sent from a listening socket.
+    func noteExternalAddress(_ seen: IPAddress, by host: IPAddress, at listener: Multiaddr) {
+        guard let lost = externalAddress.noted(seen, by: host, at: listener, now: node.home.now) else { return }
+        node.logger.info("this network has another address outside", metadata: ["was": "\(lost)", "is": "\(seen)"])
+        node.engine.observed.addressLost(lost.unmapped)
+        client.restart(now: node.home.now)
+        discoverer.networkChanged()
+        node.punches?.externalAddressLost(lost)
+        mapper.refresh()
+        pinholes.refresh()
+        changed()
+    }
+
     // MARK: Asking
 
     private func update() {
@@ -135,7 +163,7 @@ final class ReachabilityDriver: @unchecked Sendable {
     private var candidates: [AutoNATClient.Candidate] {
         var found: [AutoNATClient.Candidate] = []
         for listener in node.boundListeners {
-            found += mapper.mappings.compactMap { address(of: $0, at: listener) }
+            found += (mapper.mappings + pinholes.mappings).compactMap { address(of: $0, at: listener) }
                 .map { .init(address: $0, listener: listener, origin: .mapped) }
             let observed = node.engine.observed.candidates(of: listener).prefix(Self.observedPerListener)
             found += observed.map { .init(address: $0.address, listener: listener, origin: .observed) }
@@ -162,7 +190,8 @@ final class ReachabilityDriver: @unchecked Sendable {
         }
     }
 
-    private var servers: [AutoNATClient.Server] {
+    /// Peers that can be asked to dial this node.
+    var servers: [AutoNATClient.Server] {
         let connections = node.engine.swarm.connectionInfos
         return connections.compactMap { info in
             guard info.protocols.contains(AutoNAT.dialRequestProtocolID), info.path != .relayed,
@@ -228,8 +257,19 @@ final class ReachabilityDriver: @unchecked Sendable {
         }
     }
 
+    /// Asks a server to dial an address that is none of a listening socket.
+    func ask(
+        _ connection: ConnectionID, toDial address: Multiaddr,
+        _ answered: @escaping (Result<AutoNATResponse, StreamCloseReason>) -> Void
+    ) {
+        let nonce = random.next()
+        otherQuestions[nonce] = answered
+        ask(connection, address, nonce)
+    }
+
     private func answered(_ nonce: UInt64, _ answer: Result<AutoNATResponse, StreamCloseReason>) {
         probes[nonce] = nil
+        if let body = otherQuestions.removeValue(forKey: nonce) { return body(answer) }
         node.logger.debug("answer about an address", metadata: ["answer": "\(answer)"])
         client.answered(nonce, answer, now: node.home.now)
         drain()
@@ -285,7 +325,8 @@ final class ReachabilityDriver: @unchecked Sendable {
         node.engine.announce { announced in
             let unreachable = Set(known.filter { $0.reachability == .private }.map(\.address))
             announced.unreachable = unreachable
-            // What a gateway forwards is believed until it is seen not to be reached: there may be nobody to ask.
+            // What a gateway forwards is believed until it is seen not to be reached: there may be nobody to ask. Where it opened
+            // pinholes, addresses are announced in any case, being this machine's own.
             let mapped = mappedAddresses.filter { $0.isPublic && !unreachable.contains($0) }
             let confirmed = known.filter { $0.reachability == .public }.map(\.address)
             announced.confirmed = confirmed + mapped.filter { !confirmed.contains($0) }
@@ -306,24 +347,36 @@ final class ReachabilityDriver: @unchecked Sendable {
 
     // MARK: Ports that the gateway forwards
 
-    /// Asks the gateway to forward the ports that this node listens at, when it is behind one.
+    /// Asks the gateway to forward the ports that this node listens at, when it is behind one, and to let in what comes by IPv6.
     private func mapPorts() {
         let addresses = NetworkInterfaces.addresses().compactMap(\.ipAddress)
         let isBehindGateway = !addresses.contains { if case .v4 = $0 { $0.scope == .global } else { false } }
-        guard mapsPorts, isBehindGateway else { return mapper.update([]) }
-        mapper.update(
-            node.boundListeners.compactMap { listener in
-                guard case .v4(let ip)? = listener.ipAddress, let port = listener.port else { return nil }
-                switch ip.scope {
-                case .unspecified, .privateNetwork, .carrierNAT:
-                    return PortMappingTarget(isTCP: listener.transportKind == .tcp, port: port)
-                case .loopback, .linkLocal, .multicast, .reserved, .global: return nil
-                }
+        guard mapsPorts, isBehindGateway else {
+            pinholes.update([])
+            return mapper.update([])
+        }
+        mapper.update(targets { $0.isIP4 && $0.scope != .global })
+        pinholes.update(
+            Gateway.globalIPv6Addresses().map { own in
+                (own, targets { !$0.isIP4 && ($0.scope == .unspecified || $0 == .v6(own)) })
             })
     }
 
+    /// The ports at which this node listens beyond this machine, at such addresses.
+    private func targets(where isWanted: (IPAddress) -> Bool) -> [PortMappingTarget] {
+        node.boundListeners.compactMap { listener in
+            guard let ip = listener.ipAddress, let port = listener.port, isWanted(ip) else { return nil }
+            switch ip.scope {
+            case .unspecified, .privateNetwork, .carrierNAT, .global:
+                return PortMappingTarget(isTCP: listener.transportKind == .tcp, port: port)
+            case .loopback, .linkLocal, .multicast, .reserved: return nil
+            }
+        }
+    }
+
     private func mappingsChanged() {
-        for mapping in mapper.mappings {
+        let mappings = mapper.mappings + pinholes.mappings
+        for mapping in mappings {
             node.logger.info(
                 "the gateway forwards a port",
                 metadata: [
@@ -333,7 +386,7 @@ final class ReachabilityDriver: @unchecked Sendable {
                 ])
         }
         var forwarded: Set<Multiaddr> = []
-        for mapping in mapper.mappings {
+        for mapping in mappings {
             for address in addresses(of: mapping) where forwarded.insert(address).inserted {
                 if !forwardedAddresses.contains(address) {
                     node.events.send(.portMapped(address, by: mapping.method))
@@ -348,8 +401,11 @@ final class ReachabilityDriver: @unchecked Sendable {
     /// Where a mapping leads to a listening socket from.
     private func address(of mapping: PortMapping, at listener: Multiaddr) -> Multiaddr? {
         guard let external = mapping.externalAddress, mapping.target.port == listener.port,
-            mapping.target.isTCP == (listener.transportKind == .tcp)
+            mapping.target.isTCP == (listener.transportKind == .tcp), let bound = listener.ipAddress,
+            bound.isIP4 == external.isIP4
         else { return nil }
+        // A pinhole leads to one address.
+        if !bound.isIP4, bound.scope != .unspecified, bound != external { return nil }
         return listener.replacingIP(external)?.replacingPort(mapping.externalPort)
     }
 
@@ -362,16 +418,32 @@ final class ReachabilityDriver: @unchecked Sendable {
 
     // MARK: The machine's addresses
 
-    private func watch() {
-        watchTimer.schedule(at: node.home.now + Self.watchInterval)
-        guard node.noteLocalAddresses() else { return }
-        node.logger.info("this machine's addresses changed")
+    /// Nothing that was found out of the old network says anything of the new one.
+    private func networkChanged() {
         node.engine.announce { $0.listening = node.boundListeners.flatMap(ListenAddresses.expanded) }
+        externalAddress.reset()
         client.restart(now: node.home.now)
         node.punches?.networkChanged()
         discoverer.networkChanged()
         mapPorts()
+        recover()
+    }
+
+    /// The machine slept: all may be as it was, or nothing.
+    private func woke() {
+        node.punches?.doubtMappings()
+        node.punches?.startOver()
+        recover()
+    }
+
+    /// Finds out at once what is lost, and gets it anew.
+    private func recover() {
+        node.probeConnections()
+        node.engine.swarm.networkChanged(now: node.home.now)
+        node.engine.reservations.networkChanged(now: node.home.now)
+        node.engine.reservations.handleTimeout(now: node.home.now, wallTime: .systemNow())
         mapper.refresh()
+        pinholes.refresh()
         changed()
         node.drain()
     }

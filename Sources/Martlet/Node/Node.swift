@@ -350,7 +350,7 @@ public final class Node: Sendable {
         }
         // Ports are no longer forwarded to a node that is gone; a gateway that does not answer is not waited for.
         for _ in 0..<120 {
-            let isBusy = (try? await driver.onHome { $0.reachability.mapper.isBusy }) ?? false
+            let isBusy = (try? await driver.onHome { $0.reachability.isAskingGateway }) ?? false
             if !isBusy { break }
             try? await Task.sleep(for: .milliseconds(25))
         }

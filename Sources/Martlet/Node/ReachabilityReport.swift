@@ -46,6 +46,10 @@ public struct ReachabilityReport: Sendable {
     public let forwardedPorts: [ForwardedPort]
     /// Why no gateway forwards a port, way by way.
     public let forwardingFailures: [String]
+    /// What routers let in by IPv6 because this node asked; the addresses outside are those of this machine.
+    public let pinholes: [ForwardedPort]
+    /// Why no router lets anything in, way by way.
+    public let pinholeFailures: [String]
     public let relays: [ReservationStatus]
 }
 
@@ -65,14 +69,22 @@ extension Node {
                 udpServers: driver.reachability.discoverer.servers(isIP4: true),
                 outerNAT: driver.reachability.outerNAT, isLearning: driver.reachability.isLearning,
                 addresses: driver.reachability.addresses, announced: driver.engine.announced.addresses,
-                forwardedPorts: driver.reachability.mapper.mappings.map { mapping in
-                    .init(
-                        target: mapping.target, method: mapping.method, externalAddress: mapping.externalAddress,
-                        externalPort: mapping.externalPort, addresses: driver.reachability.addresses(of: mapping),
-                        expiresIn: mapping.expiresAt.map { $0 - now })
-                },
+                forwardedPorts: driver.forwardedPorts(driver.reachability.mapper.mappings, now: now),
                 forwardingFailures: driver.reachability.mapper.failures,
+                pinholes: driver.forwardedPorts(driver.reachability.pinholes.mappings, now: now),
+                pinholeFailures: driver.reachability.pinholes.failures,
                 relays: driver.engine.reservations.statuses)
+        }
+    }
+}
+
+extension NodeDriver {
+    fileprivate func forwardedPorts(_ mappings: [PortMapping], now: Instant) -> [ReachabilityReport.ForwardedPort] {
+        mappings.map { mapping in
+            .init(
+                target: mapping.target, method: mapping.method, externalAddress: mapping.externalAddress,
+                externalPort: mapping.externalPort, addresses: reachability.addresses(of: mapping),
+                expiresIn: mapping.expiresAt.map { $0 - now })
         }
     }
 }

@@ -108,6 +108,9 @@ public struct ObservedAddresses: Sendable {
         observations = []
     }
 
+    /// The NAT does not have this address any more.
+    public mutating func addressLost(_ ip: IPAddress) { observations.removeAll { $0.observed.ip == ip } }
+
     /// Forgets what is too old.
     public mutating func forget(now: Instant) {
         observations.removeAll { observation in

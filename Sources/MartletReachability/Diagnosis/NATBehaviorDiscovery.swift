@@ -5,6 +5,9 @@ public import MartletCore
 /// packets to an own address outside come back in (hairpinning, section 4.5).
 ///
 /// It uses two sockets with which nothing else is done: a port that talked to somebody before would let in more than a new one.
+/// Servers that have one address only cannot show whether strangers get in: that takes a packet of a host that the second socket has
+/// sent nothing to, which somebody else has to be asked for (`strangerWanted`).
+///
 /// Sans-I/O. One discovery is one run of a few seconds at most.
 public struct NATBehaviorDiscovery: Sendable {
     public enum Socket: Hashable, Sendable, CaseIterable {
@@ -116,6 +119,7 @@ public struct NATBehaviorDiscovery: Sendable {
 
     /// Takes a datagram that came in. What answers none of the questions is ignored.
     public mutating func received(_ datagram: [UInt8], from source: TransportAddress, on socket: Socket, now: Instant) {
+        guard !isOfStranger(source, on: socket) else { return strangerGotIn() }
         switch try? STUNMessage(bytes: datagram) {
         case .request(let id)?:
             guard socket == .mapping, let index = queries.firstIndex(where: { $0.id == id && $0.purpose == .hairpin })
@@ -131,6 +135,40 @@ public struct NATBehaviorDiscovery: Sendable {
         case .changeRequest?, nil: return
         }
         flush(now: now)
+    }
+
+    // MARK: Strangers
+
+    /// A packet of a stranger that is to be sent to the second socket, so that the filtering is known.
+    public struct StrangerWanted: Hashable, Sendable {
+        /// Where the socket is seen.
+        public let address: TransportAddress
+        /// The host that is no stranger, because the socket has sent to it.
+        public let known: IPAddress
+    }
+
+    /// What would show whether strangers get in, once all servers were asked and none could.
+    public var strangerWanted: StrangerWanted? {
+        guard isOver, arrived.contains(.changedPort), !tried.contains(.changedAddress),
+            let seen = observations.first(where: { $0.socket == .filtering }), seen.mapped.port != 0
+        else { return nil }
+        return StrangerWanted(address: seen.mapped, known: seen.server.ip)
+    }
+
+    /// A stranger sent something, and nothing of it came.
+    public mutating func strangerDidNotGetIn() {
+        if strangerWanted != nil { tried.insert(.changedAddress) }
+    }
+
+    private mutating func strangerGotIn() {
+        tried.insert(.changedAddress)
+        arrived.insert(.changedAddress)
+    }
+
+    /// Anything of another host than the server's will do, except of this network itself.
+    private func isOfStranger(_ source: TransportAddress, on socket: Socket) -> Bool {
+        guard socket == .filtering, let wanted = strangerWanted else { return false }
+        return source.ip != wanted.known && source.ip != wanted.address.ip && source.ip.scope == wanted.known.scope
     }
 
     private func isFromWhereItShould(_ source: TransportAddress, _ query: Query) -> Bool {

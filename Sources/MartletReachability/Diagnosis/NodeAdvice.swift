@@ -17,6 +17,8 @@ public struct NodeAdvice: Hashable, Sendable {
         public var hasForwardedPort = false
         /// Why no gateway forwards a port.
         public var forwardingFailures: [String] = []
+        /// Whether strangers were seen not to get in at IPv6 addresses of this machine.
+        public var isIPv6Filtered = false
 
         public init() {}
     }
@@ -36,6 +38,13 @@ public struct NodeAdvice: Hashable, Sendable {
         explainUDP(situation)
         guard !situation.isReached else { return }
         explainNAT(situation)
+        if situation.isIPv6Filtered {
+            reasons.append(
+                "This machine has an IPv6 address of the internet, but a firewall does not let strangers in.")
+            remedies.append(
+                "Allow \(situation.ports.joined(separator: " and ")) in to this machine by IPv6 on the router, or turn on PCP or UPnP there."
+            )
+        }
         if !situation.isRelayed {
             remedies.append(
                 "Start the node with --relay: through a relay, peers reach it whatever its network is like.")
@@ -55,6 +64,14 @@ public struct NodeAdvice: Hashable, Sendable {
     private mutating func explainNAT(_ situation: Situation) {
         let port = situation.ports.joined(separator: " and ")
         let kind = situation.udp?.kind ?? NATKind()
+        if kind.mapping != .unknown, kind.filtering == .unknown {
+            reasons.append(
+                "Whether strangers get in is not known: a peer would have to tell that this node has sent nothing to, and there is none."
+            )
+            remedies.append(
+                "Connect to a second peer on the internet (--peer), or to one with several addresses: then this node finds out by itself."
+            )
+        }
         if kind.mapping == .none, situation.outerNAT == nil {
             guard kind.filtering != .endpointIndependent else { return }
             reasons.append("This machine has an address of the internet, but a firewall does not let strangers in.")

@@ -32,6 +32,8 @@ public struct MappingObserver: Sendable {
     private var queries: [Query] = []
     private var observations: [Observation] = []
     private var orders: [(bytes: [UInt8], to: TransportAddress)] = []
+    /// What was seen before may not be so any more.
+    private var doubtedAt: Instant?
 
     public init(port: UInt16, localAddresses: [IPAddress]) {
         self.port = port
@@ -50,11 +52,23 @@ public struct MappingObserver: Sendable {
         handleTimeout(now: now)
     }
 
+    /// Forgets what was seen at an address that the NAT does not have any more.
+    public mutating func addressLost(_ ip: IPAddress) { observations.removeAll { $0.mapped.ip == ip } }
+
     /// Forgets what other networks saw.
     public mutating func networkChanged(localAddresses: [IPAddress]) {
         self.localAddresses = localAddresses
         observations = []
         queries = []
+    }
+
+    /// Something speaks for a mapping that is not there any more: what was found is used only until it is found anew.
+    public mutating func doubt(now: Instant) { doubtedAt = now }
+
+    /// Whether there is reason to ask again.
+    public var isDoubted: Bool {
+        guard let doubtedAt else { return false }
+        return observations.last.map { $0.at < doubtedAt } ?? true
     }
 
     public mutating func nextOrder() -> (bytes: [UInt8], to: TransportAddress)? {
@@ -93,8 +107,8 @@ public struct MappingObserver: Sendable {
 
     // MARK: What was found
 
-    /// Whether no answer is awaited.
-    public var isSettled: Bool { queries.isEmpty }
+    /// Whether answers are awaited and nothing is known until then.
+    public var isLearning: Bool { !queries.isEmpty && (observations.isEmpty || isDoubted) }
 
     /// Where the server asked last sees the socket.
     public var mapped: TransportAddress? { observations.last?.mapped }

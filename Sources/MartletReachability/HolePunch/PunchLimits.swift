@@ -23,6 +23,8 @@ public struct PunchLimits: Sendable {
     /// Packets of all punches in a second, and to one host in five minutes: three attempts of guessing.
     public var packetsPerSecond = 3000
     public var packetsPerHost = 14_000
+    /// Those of the latter that are kept for plain packets.
+    public var reservedPerHost = 1000
     /// Whether addresses of this machine itself count as good: for tests and for labs on one machine.
     public var takesLoopback = false
     /// How long the other side may take for an answer over the relayed connection.

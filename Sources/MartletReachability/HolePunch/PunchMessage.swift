@@ -107,7 +107,7 @@ extension PunchDescription {
             case .sequential: message.step == 0 ? .unknown : .sequential(step: Int(message.step))
             case .random: .random
             }
-        if message.hasUnfiltered { nat.filtering = message.unfiltered ? .endpointIndependent : .dependent }
+        nat.filtering = message.filtering
         if message.hasNextPort { nextPort = UInt16(exactly: message.nextPort) }
         isTCPUnsure = message.tcpUnsure
     }
@@ -136,12 +136,28 @@ extension PunchProtobuf {
             self.step = Int32(clamping: step)
         case .random: allocation = .random
         }
-        switch description.nat.filtering {
-        case .unknown: break
-        case .endpointIndependent: unfiltered = true
-        case .addressDependent, .addressAndPortDependent, .dependent: unfiltered = false
-        }
+        filtering = description.nat.filtering
         if let port = description.nextPort { nextPort = UInt32(port) }
         if description.isTCPUnsure { tcpUnsure = true }
+    }
+}
+
+extension PunchProtobuf {
+    fileprivate var filtering: NATFiltering {
+        get {
+            guard hasUnfiltered else { return .unknown }
+            guard !unfiltered else { return .endpointIndependent }
+            guard hasFiltersPorts else { return .dependent }
+            return filtersPorts ? .addressAndPortDependent : .addressDependent
+        }
+        set {
+            switch newValue {
+            case .unknown: break
+            case .endpointIndependent: unfiltered = true
+            case .addressDependent: (unfiltered, filtersPorts) = (false, false)
+            case .addressAndPortDependent: (unfiltered, filtersPorts) = (false, true)
+            case .dependent: unfiltered = false
+            }
+        }
     }
 }

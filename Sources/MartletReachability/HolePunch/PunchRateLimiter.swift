@@ -8,6 +8,7 @@ public struct PunchRateLimiter: Sendable {
 
     private let packetsPerSecond: Int
     private let packetsPerHost: Int
+    private let reservedPerHost: Int
     private var second = Instant(nanoseconds: .min)
     private var count = 0
     private var hosts: [IPAddress: (since: Instant, count: Int)] = [:]
@@ -15,10 +16,14 @@ public struct PunchRateLimiter: Sendable {
     public init(limits: PunchLimits) {
         packetsPerSecond = limits.packetsPerSecond
         packetsPerHost = limits.packetsPerHost
+        reservedPerHost = limits.reservedPerHost
     }
 
     /// Whether a packet may go to `host` now; counts it if so.
-    public mutating func admits(_ host: IPAddress, now: Instant) -> Bool {
+    ///
+    /// - Parameter isGuess: to or from a port that is guessed, of which there are thousands. They leave some to plain packets, so
+    ///   that a path that opens later is found.
+    public mutating func admits(_ host: IPAddress, isGuess: Bool = false, now: Instant) -> Bool {
         if now - second >= .seconds(1) {
             second = now
             count = 0
@@ -30,7 +35,7 @@ public struct PunchRateLimiter: Sendable {
         }
         var entry = hosts[host] ?? (now, 0)
         if now - entry.since >= Self.hostWindow { entry = (now, 0) }
-        guard entry.count < packetsPerHost else { return false }
+        guard entry.count < packetsPerHost - (isGuess ? reservedPerHost : 0) else { return false }
         entry.count += 1
         hosts[host] = entry
         count += 1

@@ -59,6 +59,13 @@ public struct PunchReport: Hashable, Sendable {
 
     public var duration: Duration? { endedAt.map { $0 - startedAt } }
 
+    /// Takes in what was found out of the own NAT while the attempt went on.
+    package mutating func learned(_ nat: NATKind) {
+        if localNAT.mapping == .unknown { localNAT.mapping = nat.mapping }
+        if localNAT.filtering == .unknown { localNAT.filtering = nat.filtering }
+        if localNAT.allocation == .unknown { localNAT.allocation = nat.allocation }
+    }
+
     mutating func reached(_ stage: Stage) { self.stage = max(self.stage, stage) }
 
     mutating func tried(_ address: Multiaddr) {

@@ -9,6 +9,7 @@ public struct PunchSchedule: Sendable {
         let connection: ConnectionID
         var next: Instant?
         var failures = 0
+        var failedAt: Instant?
     }
 
     /// Soon at first, for what cut a direct path is often over in a moment; then twice as long each time.
@@ -33,6 +34,7 @@ public struct PunchSchedule: Sendable {
     public mutating func failed(_ peer: PeerID, now: Instant) {
         guard var entry = entries[peer] else { return }
         entry.next = now + Self.delays[min(entry.failures, Self.delays.count - 1)]
+        entry.failedAt = now
         entry.failures += 1
         entries[peer] = entry
     }
@@ -51,6 +53,16 @@ public struct PunchSchedule: Sendable {
             entries[peer]?.failures = 0
             entries[peer]?.next = now
         }
+    }
+
+    /// The peer has news of itself, other addresses perhaps: tried again soon, but no sooner after the last time than ever, and no
+    /// more often than the peer may begin itself.
+    public mutating func hasten(_ peer: PeerID, now: Instant) {
+        guard let next = entries[peer]?.next, let failedAt = entries[peer]?.failedAt else { return }
+        let earliest = max(now, failedAt + Self.delays[0])
+        guard earliest < next, admits(peer, now: now) else { return }
+        entries[peer]?.next = earliest
+        entries[peer]?.failures = 1
     }
 
     public var deadline: Instant? { entries.values.lazy.compactMap(\.next).min() }

@@ -15,7 +15,7 @@ public struct PCPExchange: Sendable {
         var answer: PortMappingAnswer?
     }
 
-    private let client: IPv4Address
+    private let client: IPAddress
     private let isProbe: Bool
     private var pending: [Pending]
     private var attempts = 0
@@ -26,7 +26,7 @@ public struct PCPExchange: Sendable {
     public private(set) var epoch: UInt32?
 
     /// - Parameter nonces: one for each request; those that make a mapping, renew and remove it, must be the same.
-    public init(_ requests: [PortMappingRequest], nonces: [[UInt8]], client: IPv4Address, now: Instant) {
+    public init(_ requests: [PortMappingRequest], nonces: [[UInt8]], client: IPAddress, now: Instant) {
         precondition(requests.count == nonces.count, "\(requests.count) requests with \(nonces.count) nonces")
         self.client = client
         isProbe = false
@@ -35,7 +35,7 @@ public struct PCPExchange: Sendable {
     }
 
     /// Asks only whether the gateway speaks PCP, and its epoch.
-    public init(probingFor client: IPv4Address, now: Instant) {
+    public init(probingFor client: IPAddress, now: Instant) {
         self.client = client
         isProbe = true
         pending = []

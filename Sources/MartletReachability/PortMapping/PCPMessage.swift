@@ -14,9 +14,9 @@ public enum PCPMessage {
     static let nonceSize = 12
 
     /// A question that changes nothing: whether the gateway speaks PCP, and since when it has its state (section 14.1).
-    public static func announce(client: IPv4Address) -> [UInt8] {
+    public static func announce(client: IPAddress) -> [UInt8] {
         var bytes: [UInt8] = [version, announceOpcode, 0, 0, 0, 0, 0, 0]
-        bytes.append(IPv6Address(mapping: client))
+        bytes.append(wireAddress(of: client))
         return bytes
     }
 
@@ -42,18 +42,30 @@ public enum PCPMessage {
         .invalid(field: "PCP response", reason: "the gateway does not speak PCP version 2")
     }
 
-    /// A request to map a port for `client`, the address that the packet leaves from.
-    public static func request(_ request: PortMappingRequest, nonce: [UInt8], client: IPv4Address) -> [UInt8] {
+    /// IPv4 addresses are written as mapped ones (section 5).
+    private static func wireAddress(of ip: IPAddress) -> IPv6Address {
+        switch ip {
+        case .v4(let ip): IPv6Address(mapping: ip)
+        case .v6(let ip): ip
+        }
+    }
+
+    /// A request to map a port for `client`, the address that the packet leaves from. In front of an IPv6 address there is a firewall
+    /// that is to let packets in to that very address, which is asked for as the one outside.
+    public static func request(_ request: PortMappingRequest, nonce: [UInt8], client: IPAddress) -> [UInt8] {
         precondition(nonce.count == nonceSize, "a PCP nonce of \(nonce.count) bytes")
         var bytes: [UInt8] = [version, mapOpcode, 0, 0]
         bytes.append(bigEndian: request.lifetime)
-        bytes.append(IPv6Address(mapping: client))
+        bytes.append(wireAddress(of: client))
         bytes += nonce
         bytes += [request.target.isTCP ? 6 : 17, 0, 0, 0]
         bytes.append(bigEndian: request.target.port)
         bytes.append(bigEndian: request.lifetime == 0 ? 0 : request.externalPort)
+        switch client {
         // No address outside is preferred.
-        bytes.append(IPv6Address(mapping: .any))
+        case .v4: bytes.append(IPv6Address(mapping: .any))
+        case .v6(let ip): bytes.append(ip)
+        }
         return bytes
     }
 

@@ -270,6 +270,12 @@ public struct PortMappings: Sendable {
 
     // MARK: The end
 
+    /// The network is gone, and with it whatever was made there.
+    public mutating func forget() {
+        (targets, mappings, pending, failures) = ([], [], [], [])
+        (round, nextRound, removals) = (nil, nil, 0)
+    }
+
     /// Has everything removed that was made: the node stops.
     public mutating func removeAll() {
         isEnding = true

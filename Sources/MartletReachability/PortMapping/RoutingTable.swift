@@ -23,7 +23,7 @@ public enum RoutingTable {
         return best?.gateway
     }
 
-    private static func number(_ digits: ArraySlice<UInt8>, radix: Int) -> UInt32? {
+    static func number(_ digits: ArraySlice<UInt8>, radix: Int) -> UInt32? {
         digits.count <= 10 ? UInt32(String(decoding: digits, as: UTF8.self), radix: radix) : nil
     }
 }

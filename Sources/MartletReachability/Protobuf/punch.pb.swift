@@ -130,6 +130,16 @@ package nonisolated struct PunchProtobuf: Sendable {
   /// Clears the value of `held`. Subsequent reads from it will return its default value.
   package mutating func clearHeld() {self._held = nil}
 
+  /// When `unfiltered` is false: whether also other ports of a host that was sent to are kept out. Absent when it is not known.
+  package var filtersPorts: Bool {
+    get {_filtersPorts ?? false}
+    set {_filtersPorts = newValue}
+  }
+  /// Returns true if `filtersPorts` has been explicitly set.
+  package var hasFiltersPorts: Bool {self._filtersPorts != nil}
+  /// Clears the value of `filtersPorts`. Subsequent reads from it will return its default value.
+  package mutating func clearFiltersPorts() {self._filtersPorts = nil}
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum Kind: Int, SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -182,13 +192,14 @@ package nonisolated struct PunchProtobuf: Sendable {
   fileprivate var _nextPort: UInt32? = nil
   fileprivate var _tcpUnsure: Bool? = nil
   fileprivate var _held: UInt32? = nil
+  fileprivate var _filtersPorts: Bool? = nil
 }
 
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
 
 nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = "PunchProtobuf"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}attempt\0\u{1}secret\0\u{1}addresses\0\u{1}mapping\0\u{1}allocation\0\u{1}step\0\u{1}unfiltered\0\u{3}next_port\0\u{3}tcp_unsure\0\u{1}held\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}attempt\0\u{1}secret\0\u{1}addresses\0\u{1}mapping\0\u{1}allocation\0\u{1}step\0\u{1}unfiltered\0\u{3}next_port\0\u{3}tcp_unsure\0\u{1}held\0\u{3}filters_ports\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -207,6 +218,7 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
       case 9: try { try decoder.decodeSingularUInt32Field(value: &self._nextPort) }()
       case 10: try { try decoder.decodeSingularBoolField(value: &self._tcpUnsure) }()
       case 11: try { try decoder.decodeSingularUInt32Field(value: &self._held) }()
+      case 12: try { try decoder.decodeSingularBoolField(value: &self._filtersPorts) }()
       default: break
       }
     }
@@ -250,6 +262,9 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
     try { if let v = self._held {
       try visitor.visitSingularUInt32Field(value: v, fieldNumber: 11)
     } }()
+    try { if let v = self._filtersPorts {
+      try visitor.visitSingularBoolField(value: v, fieldNumber: 12)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -265,6 +280,7 @@ nonisolated extension PunchProtobuf: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if lhs._nextPort != rhs._nextPort {return false}
     if lhs._tcpUnsure != rhs._tcpUnsure {return false}
     if lhs._held != rhs._held {return false}
+    if lhs._filtersPorts != rhs._filtersPorts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -93,6 +93,14 @@ public struct RelayReservations {
         for index in relays.indices { relays[index].hurry(now: now) }
     }
 
+    /// The machine is in another network: relays that could not be reached are tried again at once, and reservations renewed.
+    public mutating func networkChanged(now: Instant) {
+        for index in relays.indices {
+            relays[index].connectFailures = 0
+            relays[index].hurry(now: now)
+        }
+    }
+
     private mutating func advance(_ index: Int, now: Instant) {
         if let expiry = relays[index].reservation?.expiresAt, now >= expiry {
             lose(index, "the reservation expired and the relay did not renew it", now: now)

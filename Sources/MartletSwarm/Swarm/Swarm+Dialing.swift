@@ -226,6 +226,14 @@ extension Swarm {
         }
     }
 
+    /// The machine is in another network: kept peers that could not be reached are tried again at once.
+    public func networkChanged(now: Instant) {
+        for index in kept.indices where kept[index].nextAttempt != nil {
+            kept[index].nextAttempt = now
+            kept[index].backoff = .seconds(1)
+        }
+    }
+
     private func keptPeerConnected(_ dial: Dial, _ peer: PeerID) {
         for index in kept.indices
         where kept[index].peer == peer

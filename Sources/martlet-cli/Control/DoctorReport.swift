@@ -114,6 +114,9 @@ struct DoctorReport: Codable, Sendable {
     let addresses: [Address]
     let forwardedPorts: [ForwardedPort]
     let forwardingFailures: [String]
+    /// What routers let in by IPv6.
+    let pinholes: [ForwardedPort]
+    let pinholeFailures: [String]
     let relays: [Relay]
     let announced: [String]
     let udp: UDP
@@ -166,13 +169,9 @@ extension DoctorReport {
                 address: "\($0.address)", origin: $0.origin.rawValue, reachability: $0.reachability.rawValue,
                 successes: $0.successCount, strangers: $0.strangerCount, failures: $0.failureCount)
         }
-        forwardedPorts = report.forwardedPorts.map {
-            ForwardedPort(
-                transport: $0.target.isTCP ? "tcp" : "udp", port: $0.target.port,
-                externalAddress: $0.externalAddress.map { "\($0)" }, externalPort: $0.externalPort,
-                method: $0.method.rawValue, expiresSeconds: $0.expiresIn.map { Text.rounded($0.secondsAsDouble, 0) },
-                isBehindAnotherNat: $0.isBehindAnotherNAT)
-        }
+        forwardedPorts = report.forwardedPorts.map { ForwardedPort($0) }
+        pinholes = report.pinholes.map { ForwardedPort($0) }
+        pinholeFailures = report.pinholeFailures
         forwardingFailures = report.forwardingFailures
         relays = report.relays.map {
             Relay(
@@ -200,7 +199,32 @@ extension DoctorReport {
         situation.outerNAT = report.outerNAT
         situation.hasForwardedPort = report.forwardedPorts.contains { !$0.isBehindAnotherNAT }
         situation.forwardingFailures = report.forwardingFailures
+        situation.isIPv6Filtered = report.isIPv6Filtered
         return situation
+    }
+}
+
+extension IPAddress {
+    fileprivate var isGlobalIPv6: Bool { if case .v6 = self { scope == .global } else { false } }
+}
+
+extension ReachabilityReport {
+    /// Whether strangers do not get in at IPv6 addresses of this machine.
+    fileprivate var isIPv6Filtered: Bool {
+        let known = addresses.filter { $0.address.ipAddress.map(\.isGlobalIPv6) ?? false }
+        return known.contains { $0.reachability == .private } && !known.contains { $0.reachability == .public }
+    }
+}
+
+extension DoctorReport.ForwardedPort {
+    init(_ port: ReachabilityReport.ForwardedPort) {
+        transport = port.target.isTCP ? "tcp" : "udp"
+        self.port = port.target.port
+        externalAddress = port.externalAddress.map { "\($0)" }
+        externalPort = port.externalPort
+        method = port.method.rawValue
+        expiresSeconds = port.expiresIn.map { Text.rounded($0.secondsAsDouble, 0) }
+        isBehindAnotherNat = port.isBehindAnotherNAT
     }
 }
 

@@ -4,7 +4,8 @@ enum DoctorText {
         // What was asked for comes first.
         var lines = report.peer.map(peer) ?? []
         lines += [report.verdict, ""] + advice(report.reasons, report.remedies, "")
-        lines += network(report) + sockets(report) + addresses(report) + forwarding(report) + relays(report)
+        lines += network(report) + sockets(report) + addresses(report) + forwarding(report) + pinholes(report)
+        lines += relays(report)
         while lines.last?.isEmpty == true { lines.removeLast() }
         return lines
     }
@@ -84,6 +85,21 @@ enum DoctorText {
             return [line, "  That is no address of the internet: another NAT lies in front of the router."]
         }
         return ["The router forwards:"] + lines + [""]
+    }
+
+    private static func pinholes(_ report: DoctorReport) -> [String] {
+        if report.pinholes.isEmpty {
+            guard !report.pinholeFailures.isEmpty else { return [] }
+            return ["The router was not had to let anything in by IPv6:"] + report.pinholeFailures.map { "  \($0)" } + [
+                ""
+            ]
+        }
+        let lines = report.pinholes.map { port in
+            let time = port.expiresSeconds.map { "renewed in time, now for \(Int($0)) s" } ?? "until it restarts"
+            return
+                "  \(port.transport.uppercased()) port \(port.port) of \(port.externalAddress ?? "this machine"), by \(port.method), \(time)"
+        }
+        return ["The router lets in by IPv6:"] + lines + [""]
     }
 
     private static func relays(_ report: DoctorReport) -> [String] {

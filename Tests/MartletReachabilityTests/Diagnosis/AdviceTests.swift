@@ -150,3 +150,17 @@ private func behavior(_ kind: NATKind, isAnswered: Bool = true) -> NATBehavior {
         NATKind(mapping: .none, filtering: .endpointIndependent).terms
             == "no translation, endpoint-independent filtering")
 }
+
+@Test func aFirewallBeforeIPv6IsNamed() {
+    var situation = NodeAdvice.Situation()
+    situation.listens = true
+    situation.ports = ["UDP port 4001"]
+    situation.isRelayed = true
+    #expect(!NodeAdvice(situation).remedies.contains { $0.contains("IPv6") })
+    situation.isIPv6Filtered = true
+    let advice = NodeAdvice(situation)
+    #expect(advice.reasons.contains { $0.contains("IPv6") })
+    #expect(advice.remedies.contains { $0.hasPrefix("Allow UDP port 4001 in to this machine by IPv6") })
+    situation.isReached = true
+    #expect(NodeAdvice(situation).remedies.isEmpty)
+}

@@ -261,3 +261,56 @@ func aServerOfOneAddressTellsLess(
         while let order = discovery.nextOrder() { #expect([server.ip, Network.outside].contains(order.to.ip)) }
     }
 }
+
+// MARK: Strangers
+
+private let stranger = place("11.9.0.1", 40_000)
+
+/// Asked of one server with one address.
+private func network(_ filtering: NATFiltering) -> Network {
+    let network = Network(.endpointIndependent, filtering)
+    network.hasAlternate = false
+    _ = network.run()
+    return network
+}
+
+@Test(arguments: [NATFiltering.endpointIndependent, .addressDependent])
+func aServerOfOneAddressLeavesAQuestionForAStranger(_ filtering: NATFiltering) throws {
+    let network = network(filtering)
+    #expect(network.discovery.behavior.kind.filtering == .unknown)
+    let wanted = try #require(network.discovery.strangerWanted)
+    #expect(wanted.known == ip("11.7.1.1"))
+    #expect(wanted.address == TransportAddress(Network.outside, port: Network.ports[.filtering] ?? 0))
+}
+
+@Test func whatAStrangerSendsShowsThatStrangersGetIn() {
+    let network = network(.endpointIndependent)
+    // Not from where the socket has sent to, not of this network, and not to the socket that talks to everybody.
+    network.discovery.received([1], from: place("11.7.1.1", 9), on: .filtering, now: milliseconds(5000))
+    network.discovery.received(
+        [1], from: TransportAddress(Network.outside, port: 9), on: .filtering, now: milliseconds(5000))
+    network.discovery.received([1], from: place("192.168.1.9", 9), on: .filtering, now: milliseconds(5000))
+    network.discovery.received([1], from: stranger, on: .mapping, now: milliseconds(5000))
+    #expect(network.discovery.behavior.kind.filtering == .unknown)
+    network.discovery.received([0xC0, 1, 2], from: stranger, on: .filtering, now: milliseconds(5000))
+    #expect(network.discovery.behavior.kind.filtering == .endpointIndependent)
+    #expect(network.discovery.strangerWanted == nil)
+}
+
+@Test func aStrangerOfWhomNothingComesShowsThatTheyDoNot() {
+    let network = network(.addressDependent)
+    network.discovery.strangerDidNotGetIn()
+    #expect(network.discovery.behavior.kind.filtering == .addressDependent)
+    #expect(network.discovery.strangerWanted == nil)
+}
+
+@Test func noStrangerIsWantedWhereTheAnswerIsKnown() {
+    let network = network(.addressAndPortDependent)
+    #expect(network.discovery.behavior.kind.filtering == .addressAndPortDependent)
+    #expect(network.discovery.strangerWanted == nil)
+    let complete = Network(.endpointIndependent, .addressDependent)
+    _ = complete.run()
+    #expect(complete.discovery.strangerWanted == nil)
+    complete.discovery.strangerDidNotGetIn()
+    #expect(complete.discovery.behavior.kind.filtering == .addressDependent)
+}

@@ -4,7 +4,7 @@ import Testing
 @testable import MartletReachability
 
 private let nonce: [UInt8] = Array(1...12)
-private let client = IPv4Address(192, 168, 1, 2)
+private let client = IPAddress.v4(IPv4Address(192, 168, 1, 2))
 private let udp = PortMappingTarget(isTCP: false, port: 4001)
 private let request = PortMappingRequest(target: udp, externalPort: 4001, lifetime: 3600)
 
@@ -166,4 +166,70 @@ func whatIsNoAnnouncementIsRefused(_ datagram: [UInt8]) {
     #expect(RoutingTable.defaultGateway(in: Array(table.utf8)) == IPv4Address(192, 0, 2, 1))
     #expect(RoutingTable.defaultGateway(in: []) == nil)
     #expect(RoutingTable.defaultGateway(in: Array("a\nb c d e f g h i\n\n\t\t\t".utf8)) == nil)
+}
+
+// MARK: IPv6
+
+private let own = IPv6Address(high: 0x2600_0007_0110_0000, low: 0x10)
+private let ownBytes: [UInt8] = [0x26, 0, 0, 7, 1, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]
+
+@Test func aPinholeIsAskedForByTheOwnAddressOnBothSides() {
+    let bytes = PCPMessage.request(request, nonce: nonce, client: .v6(own))
+    let expected: [UInt8] =
+        [2, 1, 0, 0, 0, 0, 0x0E, 0x10] + ownBytes + nonce + [17, 0, 0, 0, 0x0F, 0xA1, 0x0F, 0xA1] + ownBytes
+    #expect(bytes == expected)
+    #expect(PCPMessage.announce(client: .v6(own)) == [2, 0, 0, 0, 0, 0, 0, 0] + ownBytes)
+}
+
+/// What miniupnpd 2.3.1 answers.
+@Test func aPinholeIsTakenFromTheAnswer() throws {
+    var run = PCPExchange([request], nonces: [nonce], client: .v6(own), now: milliseconds(0))
+    #expect(run.datagrams(now: milliseconds(0)).count == 1)
+    let answer: [UInt8] =
+        [2, 0x81, 0, 0, 0, 0, 0x0E, 0x10, 0, 0, 0, 0] + [UInt8](repeating: 0, count: 12) + nonce
+        + [17, 0, 0, 0, 0x0F, 0xA1, 0x0F, 0xA1] + ownBytes
+    run.received(answer.span.bytes)
+    #expect(run.isOver)
+    #expect(run.externalAddress == .v6(own))
+    #expect(try run.result.get().map(\.1) == [.mapped(externalPort: 4001, lifetime: 3600)])
+}
+
+@Test func theGatewayOfAnInterfaceIsFoundAmongRoutesOfIPv6() {
+    let none = String(repeating: "0", count: 32)
+    func line(
+        _ destination: String, _ prefix: String, _ gateway: String, _ metric: String, _ flags: String, _ name: String
+    )
+        -> String
+    {
+        "\(destination) \(prefix) \(none) 00 \(gateway) \(metric) 00000003 00000000 \(flags)     \(name)"
+    }
+    let near = "fe800000000000000000000000000001"
+    let table = [
+        line("26000007011000000000000000000000", "40", none, "00000100", "00000001", "eth0"),
+        line(none, "00", "fe800000000000000000000000000002", "00000400", "00000003", "eth0"),
+        line(none, "00", near, "00000200", "00000003", "eth0"),
+        line(none, "00", "fe800000000000000000000000000003", "00000001", "00000003", "wlan0"),
+        line(none, "00", none, "ffffffff", "00200200", "lo"),
+    ].joined(separator: "\n")
+    let found = RoutingTable.defaultGateway(in: Array(table.utf8), by: "eth0")
+    #expect(found == IPv6Address(high: 0xFE80_0000_0000_0000, low: 1))
+    #expect(RoutingTable.defaultGateway(in: Array(table.utf8), by: "lo") == nil)
+    #expect(RoutingTable.defaultGateway(in: Array("a b c\n\(near)".utf8), by: "eth0") == nil)
+}
+
+@Test func addressesOfIPv6ThatOthersMaySendToAreFound() {
+    let table = """
+        26000007011000000000000000000011 02 40 00 01     eth0
+        26000007011000000000000000000010 02 40 00 80     eth0
+        26000007011000000000000000000012 02 40 00 21     eth0
+        26000007011000000000000000000013 02 40 00 c0     eth0
+        00000000000000000000000000000001 01 80 10 80       lo
+        fe8000000000000000fc00fffe000001 02 40 20 80     eth0
+        fd000000000000000000000000000002 02 40 00 80     eth0
+        2600000701100000
+        """
+    let found = RoutingTable.globalAddresses(in: Array(table.utf8))
+    #expect(found.map(\.address) == [own, IPv6Address(high: own.high, low: 0x11)])
+    #expect(found.map(\.isTemporary) == [false, true])
+    #expect(found.allSatisfy { $0.interface == "eth0" })
 }

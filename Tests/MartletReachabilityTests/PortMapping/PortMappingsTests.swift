@@ -307,3 +307,19 @@ func anEpochThatDoesNotFitTheTimePassedShowsThatStateWasLost(_ epoch: UInt32, _ 
         externalAddress: outside, now: second(1))
     #expect(scene.asked().flatMap(\.requests).map(\.externalPort) == [7000])
 }
+
+@Test func aNetworkThatIsGoneIsAskedNothing() {
+    let scene = Scene()
+    scene.machine.update([tcp, udp], now: second(0))
+    scene.know(.pcp, at: 0)
+    scene.answer([4001, 4001], by: .pcp, at: 0)
+    scene.machine.forget()
+    #expect(scene.machine.mappings.isEmpty && scene.machine.deadline == nil && !scene.machine.isBusy)
+    #expect(scene.asked().isEmpty)
+    // An answer that comes late changes nothing.
+    let request = PortMappingRequest(target: tcp, externalPort: 4001, lifetime: 3600)
+    scene.machine.answered(
+        .pcp, .success([(request, .mapped(externalPort: 4001, lifetime: 3600))]), externalAddress: outside,
+        now: second(1))
+    #expect(scene.machine.mappings.isEmpty && scene.asked().isEmpty)
+}

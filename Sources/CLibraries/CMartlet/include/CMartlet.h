@@ -31,6 +31,11 @@ int martlet_accept(int descriptor, void *address, unsigned int *length);
 /// A new socket that does not block and is not inherited by child processes (flags that are no plain integers everywhere).
 int martlet_socket(int family, int type);
 
+/// A descriptor that is readable when addresses of this machine, its links or its IPv4 routes change (netlink, whose types the Glibc
+/// module does not show to Swift); -1 where there is none. `martlet_drain_address_events` reads what there is.
+int martlet_open_address_events(void);
+void martlet_drain_address_events(int descriptor);
+
 /// Has a connected TCP socket control congestion by the algorithm of that name, if the kernel has it and the path's round trip is at
 /// least that many microseconds.
 void martlet_control_congestion(int descriptor, unsigned int round_trip, const char *name);

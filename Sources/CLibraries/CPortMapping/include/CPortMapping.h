@@ -15,6 +15,8 @@ struct martlet_port_mapping {
     uint16_t external_port;
     /// Seconds, wanted, then given; 0 removes. As an answer of UPnP, 0 stands for ever.
     uint32_t lifetime;
+    /// Of a pinhole: what the gateway names it by; 0 while it has none.
+    uint16_t pinhole;
     /// 0 when it was done.
     int error;
     char message[MARTLET_PORT_MAPPING_TEXT];
@@ -34,6 +36,12 @@ int martlet_natpmp_map(
 int martlet_upnp_map(
     const char *local_address, char *location, struct martlet_port_mapping *mappings, size_t count, int timeout_ms,
     char *external_address, size_t external_address_size, char *message);
+
+/// Has the gateway let in what comes to ports of `client`, an own IPv6 address, by WANIPv6FirewallControl. `interface` is the one
+/// that has that address; otherwise as above. Mappings with a `pinhole` renew it. Without mappings it asks whether that is allowed.
+int martlet_upnp_open_pinholes(
+    const char *interface, const char *client, char *location, struct martlet_port_mapping *mappings, size_t count,
+    int timeout_ms, char *message);
 
 /// The address that packets to `address` leave from; both in network byte order. Returns 0 when there is one.
 int martlet_source_address(uint32_t address, uint32_t *source);

@@ -19,7 +19,7 @@ extension PunchService {
         let locals = localAddresses.sorted { rank($0) < rank($1) }
         for socket in sockets { noteLocal(socket.address, locals, in: &description.udp) }
         for listener in driver.listeners { noteLocal(listener.boundAddress, locals, in: &description.tcp) }
-        if let main = sockets.first(where: { $0.address.isIP4 }) { description.nat = natKind(of: main) }
+        description.nat = natKind
         description.isTCPUnsure = isTCPUnsure(besides: description.nat)
         return description
     }
@@ -71,10 +71,14 @@ extension PunchService {
         }
     }
 
-    private func natKind(of socket: QUICSocket) -> NATKind {
+    /// What is known of the NAT in front of the IPv4 socket, by whatever way.
+    var natKind: NATKind {
+        guard let socket = driver.quicSockets.first(where: { $0.isListening && $0.address.isIP4 }) else {
+            return NATKind()
+        }
         var kind = observers[ObjectIdentifier(socket)]?.natKind ?? NATKind()
         guard let listener = socket.address.quicMultiaddr else { return kind }
-        let told = driver.engine.observed.natKind(of: listener)
+        let told = driver.reachability.natKind(of: listener)
         if kind.mapping == .unknown || told.mapping.isDependent { kind.mapping = told.mapping }
         if kind.allocation == .unknown { kind.allocation = told.allocation }
         if kind.filtering == .unknown { kind.filtering = told.filtering }
@@ -133,7 +137,25 @@ extension PunchService {
     }
 
     /// Whether answers are awaited that a punch would better know.
-    var isLearning: Bool { observers.values.contains { !$0.isSettled && $0.mapped == nil } }
+    var isLearning: Bool { observers.values.contains(where: \.isLearning) }
+
+    /// A direct path was lost, or could not be had: the NAT may have forgotten its mappings, or have another address.
+    func doubtMappings() {
+        for key in observers.keys { observers[key]?.doubt(now: home.now) }
+    }
+
+    /// A server answered: it may see this node at another address than before.
+    func noteAnswer(_ socket: QUICSocket, from server: IPAddress) {
+        guard let seen = observers[ObjectIdentifier(socket)]?.mapped?.ip, let listener = socket.address.quicMultiaddr
+        else { return }
+        driver.reachability.noteExternalAddress(seen, by: server, at: listener)
+    }
+
+    /// The NAT in front of this machine has another address than this.
+    func externalAddressLost(_ ip: IPAddress) {
+        for key in observers.keys { observers[key]?.addressLost(ip) }
+        startOver()
+    }
 
     var isBehindNAT: Bool { observers.values.contains { $0.natKind.mapping != .none } }
 

@@ -24,6 +24,7 @@ extension PunchService {
         switch outcome {
         case .connected: schedule.remove(peer)
         case .failed:
+            doubtMappings()
             // The next attempt of DCUtR follows at once; it measures the round trip anew.
             if report.method == .dcutr, !isInbound(punch), report.stage >= .exchanged,
                 report.attempt < limits.maximumAttempts
@@ -63,6 +64,7 @@ extension PunchService {
         report.peer = peer
         report.endedAt = report.endedAt ?? home.now
         report.outcome = report.outcome ?? .failed("another punch took its place")
+        report.learned(natKind)
         if reports[peer] == nil {
             reportOrder.append(peer)
             if reportOrder.count > Self.reportedPeers { reports[reportOrder.removeFirst()] = nil }
@@ -85,9 +87,19 @@ extension PunchService {
 
     func networkChanged() {
         for key in observers.keys { observers[key]?.networkChanged(localAddresses: localAddresses) }
+        startOver()
+    }
+
+    /// What failed before may succeed now.
+    func startOver() {
         schedule.networkChanged(now: home.now)
         refreshServers()
         plan()
+        // Of two nodes the one that dialed through the relay begins: the others learn that there is news.
+        for info in driver.engine.swarm.connectionInfos where info.path == .relayed && info.role == .listener {
+            guard let connection = driver.driver(of: info.id) else { continue }
+            connection.loop.execute { connection.pushIdentify() }
+        }
     }
 
     func refresh() {

@@ -15,10 +15,11 @@ extension PunchService {
         while !punch.isOver, let order = machine.nextOrder() {
             switch order {
             case .send(let bytes, .main, let address):
-                if rate.admits(address.ip, now: home.now) { packets.append((bytes, address)) }
+                let isGuess = !machine.report.remoteAddresses.contains(address.quicMultiaddr)
+                if rate.admits(address.ip, isGuess: isGuess, now: home.now) { packets.append((bytes, address)) }
                 continue
             case .send(let bytes, .extra(let index), let address):
-                guard rate.admits(address.ip, now: home.now) else { continue }
+                guard rate.admits(address.ip, isGuess: true, now: home.now) else { continue }
                 punch.sockets.send(bytes, from: index, to: SocketAddress(address.ip, port: address.port))
                 continue
             case .signal, .openSockets, .closeSockets, .acceptQUIC, .connectQUIC, .learnTCP, .expectTCP, .connectTCP,

@@ -71,7 +71,8 @@ final class PunchService {
         switch event {
         case .established: established(id)
         case .identified(let info, let isPush): identified(id, info, isPush)
-        case .closed:
+        case .closed(let reason):
+            if case .unresponsive = reason { doubtMappings() }
             schedule.closed(id)
             tcpServers.removeAll { $0.connection == id }
             listeningPorts[id] = nil
@@ -99,6 +100,10 @@ final class PunchService {
             noteTCPServer(id, at: connection.remoteAddress, info.listenAddresses ?? [])
             if speaksOurs { noteServer(at: connection.remoteAddress, info.listenAddresses ?? []) }
             return
+        }
+        if isPush {
+            schedule.hasten(peer, now: home.now)
+            plan()
         }
         if !speaksOurs { noteListeningPorts(id, info.listenAddresses ?? []) }
         guard !isPush, connection.role == .listener, !speaksOurs else { return }
@@ -255,6 +260,7 @@ final class PunchService {
         active[peer] = punch
         driver.logger.debug("punching holes", metadata: ["peer": "\(peer)", "method": "\(stream.method.rawValue)"])
         stream.listen { [unowned self, unowned punch] event in heard(event, punch) }
+        if observers.values.contains(where: \.isDoubted) { refreshServers() }
         if isLearning {
             refreshServers()
             timer.schedule(at: punch.startsBy)
@@ -311,6 +317,7 @@ final class PunchService {
         let key = ObjectIdentifier(socket)
         if STUNMessage.looksLike(bytes) {
             guard observers[key]?.received(bytes, random: &random, now: home.now) == true else { return }
+            noteAnswer(socket, from: ip)
             flushObservers()
             return learned()
         }
