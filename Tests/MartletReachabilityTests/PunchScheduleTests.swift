@@ -42,6 +42,18 @@ import Testing
         #expect(schedule.deadline == failedAt + .seconds(5))
     }
 
+    @Test(arguments: [false, true]) func newsDuringAPunchMakeTheNextComeSoon(isOwn: Bool) {
+        var (schedule, now) = schedule(failures: 5)
+        now = schedule.deadline ?? now
+        let due = schedule.nextDue(now: now)
+        #expect(due?.0 == peer)
+        schedule.began(peer, over: connection)
+        if isOwn { schedule.networkChanged(now: now) } else { schedule.hasten(peer, now: now) }
+        #expect(schedule.deadline == nil)
+        schedule.failed(peer, now: now + .seconds(12))
+        #expect(schedule.deadline == now + .seconds(17))
+    }
+
     @Test func newsBringNothingForwardThatIsDueSooner() {
         var (schedule, failedAt) = schedule(failures: 1)
         schedule.hasten(peer, now: failedAt)

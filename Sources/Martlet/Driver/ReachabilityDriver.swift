@@ -308,7 +308,10 @@ final class ReachabilityDriver: @unchecked Sendable {
                 return AutoNATRequestHandler(server: server) { request, completed in
                     guard let self, let loop else { return completed(.notReached) }
                     nonisolated(unsafe) let completed = completed
-                    self.node.toHome { _ in
+                    self.node.toHome { node in
+                        node.logger.debug(
+                            "dialing back",
+                            metadata: ["address": "\(request.address)", "for": "\(request.remoteAddress)"])
                         self.dialer.dial(request) { outcome in loop.execute { completed(outcome) } }
                     }
                 }

@@ -64,7 +64,7 @@ public struct NodeAdvice: Hashable, Sendable {
     private mutating func explainNAT(_ situation: Situation) {
         let port = situation.ports.joined(separator: " and ")
         let kind = situation.udp?.kind ?? NATKind()
-        if kind.mapping != .unknown, kind.filtering == .unknown {
+        if situation.udp?.isAnswered == true, kind.filtering == .unknown {
             reasons.append(
                 "Whether strangers get in is not known: a peer would have to tell that this node has sent nothing to, and there is none."
             )

@@ -49,16 +49,22 @@ public struct PunchSchedule: Sendable {
 
     /// This node is in another network: everything may be different now.
     public mutating func networkChanged(now: Instant) {
-        for peer in entries.keys where entries[peer]?.next != nil {
+        for peer in entries.keys {
+            // One that is under way may have begun too early.
             entries[peer]?.failures = 0
-            entries[peer]?.next = now
+            if entries[peer]?.next != nil { entries[peer]?.next = now }
         }
     }
 
     /// The peer has news of itself, other addresses perhaps: tried again soon, but no sooner after the last time than ever, and no
     /// more often than the peer may begin itself.
     public mutating func hasten(_ peer: PeerID, now: Instant) {
-        guard let next = entries[peer]?.next, let failedAt = entries[peer]?.failedAt else { return }
+        guard let entry = entries[peer] else { return }
+        guard let next = entry.next, let failedAt = entry.failedAt else {
+            // One is under way, which may have begun too early.
+            if entry.failures > 1, admits(peer, now: now) { entries[peer]?.failures = 0 }
+            return
+        }
         let earliest = max(now, failedAt + Self.delays[0])
         guard earliest < next, admits(peer, now: now) else { return }
         entries[peer]?.next = earliest

@@ -164,3 +164,11 @@ private func behavior(_ kind: NATKind, isAnswered: Bool = true) -> NATBehavior {
     situation.isReached = true
     #expect(NodeAdvice(situation).remedies.isEmpty)
 }
+
+@Test func whereNobodyCanTellWhoGetsInASecondPeerIsAdvised() {
+    let unknown = situation { $0.udp = behavior(NATKind(mapping: .endpointIndependent)) }
+    #expect(unknown.reasons.contains { $0.hasPrefix("Whether strangers get in is not known") })
+    #expect(unknown.remedies.contains { $0.contains("second peer") })
+    let known = situation { $0.udp = behavior(cone) }
+    #expect(!known.remedies.contains { $0.contains("second peer") })
+}
