@@ -13,7 +13,8 @@ public struct RPCLimits: Sendable {
     /// Sessions that one peer may have here, and that all peers together may have. The oldest that are cut off go first.
     public var sessionsPerPeer = 8
     public var sessions = 4096
-    /// How long a session whose connection was lost waits for another.
+    /// How long a session whose connection was lost waits for another: so long a call without a deadline waits for a peer that
+    /// vanished without a word. (A call to a shard waits only if it may have run and is not idempotent.)
     public var resumeWindow = Duration.seconds(30)
     /// After how long without a call a caller gives its session up, so that the connection may go.
     public var idleSessionLifetime = Duration.seconds(60)
