@@ -18,10 +18,6 @@ extension EventLoop {
     /// Spins in vain before spinning stops, and sleeps until it is tried once again.
     private static let spinCreditLimit = 16
     private static let spinProbeInterval = 32
-    /// Who yields a processor and has it back only after this long shares it. To yield it is to go to the end of the line, while
-    /// a thread that sleeps goes to its head when it is woken: spinning stops for so many sleeps.
-    private static let longYield: Int64 = 100_000
-    private static let sleepsWhenShared = 256
     private static let trimInterval = Duration.seconds(1)
 
     /// - Returns: when and how long nothing was to be done, if so.
@@ -96,19 +92,11 @@ extension EventLoop {
     private func lookForInput() -> Bool {
         let deadline = cachedNow.nanoseconds + spinNanoseconds
         let before = activity
-        var now = Instant.systemNow().nanoseconds
         repeat {
             poll(UV_RUN_NOWAIT)
             if activity != before || !localJobs.isEmpty || hasArrivals.load(ordering: .relaxed) { return true }
             sched_yield()
-            let last = now
-            now = Instant.systemNow().nanoseconds
-            if now - last > Self.longYield {
-                spinCredit = 0
-                sleepsSinceSpin = Self.spinProbeInterval - Self.sleepsWhenShared
-                return false
-            }
-        } while now < deadline
+        } while Instant.systemNow().nanoseconds < deadline
         return false
     }
 
