@@ -50,6 +50,8 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
     func setNeedsFlush() {}
     /// Nothing comes after what is pending.
     func closeTransport() {}
+    /// The other side does not answer: nothing is sent any more, and nothing of the connection stays behind.
+    func abandonTransport() { closeTransport() }
 
     private func timedOut() {
         guard !isClosed else { return }
@@ -70,7 +72,7 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
         connection.serviced()
         while let event = connection.nextEvent() {
             report(id, event)
-            if case .closed = event { return end() }
+            if case .closed(let reason) = event { return end(reason) }
         }
         guard !isClosed else { return }
         meter.update(
@@ -79,11 +81,12 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
         if let deadline = connection.deadline { timer.schedule(at: deadline) } else { timer.cancel() }
     }
 
-    private func end() {
+    private func end(_ reason: ConnectionCloseReason) {
         guard !isClosed else { return }
         isClosed = true
         waitingForRoom = []
         timer.cancel()
+        if reason.isSilence { return abandonTransport() }
         // What the muxer still had to say (its goodbye) goes out before the socket closes.
         if connection.hasPendingTransmit { setNeedsFlush() }
         closeTransport()

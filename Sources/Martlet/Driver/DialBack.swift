@@ -144,9 +144,9 @@ final class DialBack: @unchecked Sendable {
     }
 
     private func startTCP(_ target: SocketAddress) {
-        let attempt = DialAttempt(loop: loop)
+        let attempt = DialAttempt(loop: loop, to: target)
         self.attempt = attempt
-        attempt.start(to: target, from: source.scope == .unspecified ? nil : SocketAddress(source, port: 0)) {
+        attempt.start(from: source.scope == .unspecified ? nil : SocketAddress(source, port: 0)) {
             [weak self] result, _ in
             guard let self else { return }
             self.attempt = nil

@@ -227,11 +227,11 @@ final class NodeDriver: @unchecked Sendable {
         guard let target = SocketAddress(address) else { return failed(id, "not an address that sockets know") }
         logger.debug("dialing", metadata: ["address": "\(address)"])
         if address.isDialableQUIC { return dialWithQUIC(id, address, target, expecting) }
-        let attempt = DialAttempt(loop: loops.next())
+        let attempt = DialAttempt(loop: loops.next(), to: target)
         dialing[id] = attempt
         let local = dialingAddress(for: target)
         reachability.noteContact(with: target, from: local?.multiaddr)
-        attempt.start(to: target, from: local) { [weak self] result, local in
+        attempt.start(from: local) { [weak self] result, local in
             guard let self else { return }
             switch result {
             case .success(let socket):
@@ -252,7 +252,7 @@ final class NodeDriver: @unchecked Sendable {
         drain()
     }
 
-    private func close(_ id: ConnectionID, _ reason: String) {
+    func close(_ id: ConnectionID, _ reason: String) {
         logger.debug("closing a connection", metadata: ["connection": "\(id)", "reason": "\(reason)"])
         if let attempt = dialing.removeValue(forKey: id) {
             attempt.cancel()

@@ -27,6 +27,9 @@ final class StreamConnectionDriver: ConnectionDriver, StreamSocketDelegate, @unc
 
     override func setNeedsFlush() { socket.setNeedsFlush() }
     override func closeTransport() { socket.close() }
+    // What is not acknowledged the kernel would send again for minutes, keeping from the pair of ports whoever wants to
+    // connect again from the same port; and routers on the way would keep the connection in mind as long.
+    override func abandonTransport() { socket.abort() }
 
     var leftover: Bytes { connection.leftover }
 

@@ -24,6 +24,14 @@ public enum ConnectionCloseReason: Error, Hashable, Sendable {
     case quicViolation(UInt64, String)
     /// The peer ended a QUIC connection because of an error, by its code.
     case refusedByPeer(UInt64)
+
+    /// Whether the peer was waited for in vain: there is nobody to take leave of.
+    package var isSilence: Bool {
+        switch self {
+        case .unresponsive, .handshakeTimedOut: true
+        default: false
+        }
+    }
 }
 
 /// How far a connection has come.

@@ -27,6 +27,14 @@ extension NodeDriver {
         return listeningAddress(for: remote)
     }
 
+    /// Gives up dials of an address that a punch is about to connect to from the same port. They would keep the pair of ports
+    /// from it; and a SYN of theirs that comes through when the punch is over has the peer's listener answer, which
+    /// the peer's NAT takes for an error: to it the peer is still the one that began. It then refuses both sides for minutes.
+    func giveUpDials(of address: SocketAddress) {
+        let these = dialing.filter { ($0.value as? DialAttempt)?.remote == address }
+        for id in these.keys.sorted() { close(id, "a punch goes to the same address") }
+    }
+
     /// Both sides connected to each other by TCP.
     func punchedTCP(_ socket: StreamSocket, isClient: Bool, expecting peer: PeerID) {
         // Used on its loop alone.

@@ -143,6 +143,7 @@ extension PunchService {
     private func connectTCP(to address: TransportAddress, isClient: Bool, _ punch: ActivePunch) {
         let remote = SocketAddress(address.ip, port: address.port)
         guard let local = driver.listeningAddress(for: remote) else { return }
+        driver.giveUpDials(of: remote)
         driver.reachability.noteContact(with: remote, from: local.multiaddr)
         let peer = punch.peer
         let connect = PunchTCPConnect(loop: driver.loops.next(), from: local, to: remote) { [weak driver] socket in

@@ -1,18 +1,12 @@
 import MartletCore
 import MartletRuntime
 
-#if canImport(Glibc)
-    import Glibc
-#elseif canImport(Darwin)
-    import Darwin
-#endif
-
 /// Connects by TCP from the port that the node listens at, again and again: the other side does the same, and the two SYNs open
 /// both NATs. One that comes too early may be refused, which says nothing.
 final class PunchTCPConnect: @unchecked Sendable {
-    /// After a refusal, and until a SYN that was not answered is given up for a fresh one.
+    /// After a refusal. A SYN that is not answered is left to the kernel, which sends it again: a NAT that has seen SYNs from
+    /// both sides drops one with another sequence number.
     private static let retryDelay = Duration.milliseconds(30)
-    private static let attemptTime = Duration.milliseconds(600)
 
     private let loop: EventLoop
     private let local: SocketAddress
@@ -55,17 +49,15 @@ final class PunchTCPConnect: @unchecked Sendable {
 
     private func connect() {
         guard !isOver else { return }
-        var options = StreamSocketOptions()
-        options.connectTimeout = Self.attemptTime
-        attempt = StreamSocket.connect(loop: loop, to: remote, from: local, options: options) { [weak self] result in
+        attempt = StreamSocket.connect(loop: loop, to: remote, from: local) { [weak self] result in
             guard let self, !isOver else { return }
             attempt = nil
             switch result {
             case .success(let socket):
                 end()
                 onConnected(socket)
-            // The pair of ports is in use: the other side's SYN was faster and its connection is there already.
-            case .failure(let error) where error.code == EADDRNOTAVAIL || error.code == EADDRINUSE: end()
+            // Not even when the pair of ports is in use is it over: if the other side's connection is there, that one ends
+            // this; a dial of the same address that nobody answers goes away in its time.
             case .failure: timer?.schedule(at: loop.now + Self.retryDelay)
             }
         }

@@ -30,9 +30,9 @@ final class TCPMappingProbe: @unchecked Sendable {
 
     /// Asks the peer that listens at `server`, from the listening address `local`.
     func start(_ server: TransportAddress, from local: SocketAddress) {
-        let attempt = DialAttempt(loop: loop)
+        let attempt = DialAttempt(loop: loop, to: SocketAddress(server.ip, port: server.port))
         self.attempt = attempt
-        attempt.start(to: SocketAddress(server.ip, port: server.port), from: local) { [weak self] result, from in
+        attempt.start(from: local) { [weak self] result, from in
             guard let self else {
                 if case .success(let socket) = result { socket.close() }
                 return
