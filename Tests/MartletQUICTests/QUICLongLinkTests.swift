@@ -47,6 +47,24 @@ import Testing
         #expect(pair.dialer[id].receivedCount == sentCount)
     }
 
+    /// What Ethernet carries is found out before anything longer is tried.
+    @Test func datagramsFillEthernetAfterTwoRoundTrips() throws {
+        let pair = try QUICHarness()
+        pair.delay = .milliseconds(20)
+        pair.longestDatagram = 1472
+        pair.run(for: .seconds(10)) { !pair.accepted.isEmpty && pair.listener.remote != nil }
+        pair.run(for: .milliseconds(80)) { false }
+        var longest = 0
+        pair.isLost = { datagram in
+            longest = max(longest, datagram.bytes.count)
+            return false
+        }
+        let id = try pair.listener.connection.openStream(now: pair.now)
+        pair.listener.connection.send(Bytes([UInt8](repeating: 7, count: 10_000)), on: id)
+        pair.run(for: .seconds(10)) { pair.dialer[id].receivedCount == 10_000 }
+        #expect(longest == 1452)
+    }
+
     /// A short path is not paced, a long one is; what went over the one must not be waited for on the other.
     @Test func aShortPathThatBecomesLongDoesNotStall() throws {
         let pair = try QUICHarness.established()

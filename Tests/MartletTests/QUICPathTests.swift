@@ -65,12 +65,17 @@ import Testing
         let forwarder = try await forwarder(to: first)
         let client = try await client(of: first, through: forwarder)
         let events = client.subscribeToEvents()
+        // From now on the client knows that its handshake has arrived; until then it may say nothing that is answered by a reset.
+        #expect(try await client.ping(key.peerID).count == 1)
         // Its farewell is lost, as when it crashes.
         try await forwarder.letPass(false)
         let address = first.listenAddresses[0].withoutPeerID
         await first.stop()
         let second = try await server(key, at: "\(address)")
         try await forwarder.letPass(true)
+        // Who asks nothing is told nothing.
+        let asking = Task { try? await client.ping(key.peerID) }
+        defer { asking.cancel() }
         for await event in events {
             guard case .disconnected(key.peerID, let reason) = event else { continue }
             #expect("\(reason)".contains("does not know the connection any more"))
