@@ -11,22 +11,22 @@ final class NetworkWatcher {
     private static let settleTime = Duration.milliseconds(100)
 
     private unowned let node: NodeDriver
-    private let onLook: () -> Void
+    private let onLook: (LocalNetwork) -> Void
     private let onChange: () -> Void
     private let onWake: () -> Void
     private var monitor: AddressMonitor?
     private var timer: LoopTimer!
     private var settleTimer: LoopTimer!
     private var sleep = SleepDetector(interval: NetworkWatcher.interval)
-    /// The address that packets to the internet leave from: which of several it is may change by a route alone.
-    private var source: IPAddress?
+    private var network = LocalNetwork(addresses: [], source: nil)
 
     /// - Parameters:
-    ///   - onLook: called when something about addresses has changed, though perhaps nothing that matters here.
-    ///   - onChange: called when the machine's addresses are others than before.
-    ///   - onWake: called when the machine slept and has its addresses still.
+    ///   - onLook: called with what there is when something may have changed, though perhaps nothing that matters here.
+    ///   - onChange: called after that when the machine is in another network.
+    ///   - onWake: called when the machine slept and is in the same network still.
     init(
-        node: NodeDriver, onLook: @escaping () -> Void, onChange: @escaping () -> Void, onWake: @escaping () -> Void
+        node: NodeDriver, onLook: @escaping (LocalNetwork) -> Void, onChange: @escaping () -> Void,
+        onWake: @escaping () -> Void
     ) {
         self.node = node
         self.onLook = onLook
@@ -40,8 +40,7 @@ final class NetworkWatcher {
         monitor = AddressMonitor.open(loop: node.home) { [unowned self] in
             if settleTimer.deadline == nil { settleTimer.schedule(at: node.home.now + Self.settleTime) }
         }
-        source = LocalAddresses.source(towards: nil)
-        node.noteLocalAddresses()
+        network = .current
         watch()
     }
 
@@ -60,16 +59,23 @@ final class NetworkWatcher {
         onWake()
     }
 
-    /// - Returns: whether the addresses are others than before.
+    /// - Returns: whether this is another network than before.
     @discardableResult
     private func look() -> Bool {
-        onLook()
-        let old = source
-        source = LocalAddresses.source(towards: nil)
-        let isChanged = node.noteLocalAddresses()
-        guard isChanged || old != source else { return false }
-        node.logger.info("this machine's addresses changed")
+        let earlier = network
+        network = .current
+        onLook(network)
+        guard network.isAnother(than: earlier) else { return false }
+        node.logger.info("this machine is in another network")
         onChange()
         return true
+    }
+}
+
+extension LocalNetwork {
+    static var current: LocalNetwork {
+        LocalNetwork(
+            addresses: Set(NetworkInterfaces.addresses().compactMap { $0.ipAddress?.unmapped }),
+            source: LocalAddresses.source(towards: nil))
     }
 }

@@ -12,20 +12,6 @@ extension NodeDriver {
             + quicSockets.filter(\.isListening).compactMap(\.address.quicMultiaddr)
     }
 
-    /// Looks at which addresses this machine has now. Returns whether they are others than before.
-    @discardableResult
-    func noteLocalAddresses() -> Bool {
-        let addresses = Set(NetworkInterfaces.addresses().compactMap { $0.ipAddress?.unmapped })
-        let old = engine.observed.localAddresses
-        guard addresses != old else { return false }
-        guard !old.isEmpty else {
-            engine.observed.localAddresses = addresses
-            return false
-        }
-        engine.observed.networkChanged(localAddresses: addresses)
-        return true
-    }
-
     /// Asks all peers whether they are still there, so that what is lost is noticed soon.
     func probeConnections() {
         for info in engine.swarm.connectionInfos {

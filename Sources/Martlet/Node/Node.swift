@@ -130,7 +130,7 @@ public final class Node: Sendable {
         // A Unix path takes the rest of an address, so nothing can follow it.
         listenAddresses = bound.map { (try? $0.encapsulating(peer: peerID)) ?? $0 }
         try await driver.onHome { driver in
-            driver.noteLocalAddresses()
+            driver.engine.observed.localAddresses = LocalNetwork.current.addresses
             driver.engine.announce {
                 $0.given = given
                 $0.listening = bound

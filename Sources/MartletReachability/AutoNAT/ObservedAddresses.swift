@@ -102,11 +102,8 @@ public struct ObservedAddresses: Sendable {
         forget(now: now)
     }
 
-    /// The machine's addresses changed: nothing that was seen before says anything of the new network.
-    public mutating func networkChanged(localAddresses: Set<IPAddress>) {
-        self.localAddresses = localAddresses
-        observations = []
-    }
+    /// The machine is in another network, of which nothing that was seen before says anything.
+    public mutating func networkChanged() { observations = [] }
 
     /// The NAT does not have this address any more.
     public mutating func addressLost(_ ip: IPAddress) { observations.removeAll { $0.observed.ip == ip } }

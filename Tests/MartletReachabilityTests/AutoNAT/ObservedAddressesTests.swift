@@ -174,7 +174,7 @@ func anAddressThatNobodyOnTheInternetCanSeeIsNotBelieved(_ address: String) {
 @Test func aChangeOfNetworkForgetsWhatWasSeen() {
     var scene = Scene()
     scene.see("11.7.0.9:50123", by: "11.1.1.1:4001")
-    scene.addresses.networkChanged(localAddresses: [.v4(IPv4Address(10, 0, 0, 4))])
+    scene.addresses.networkChanged()
     #expect(scene.addresses.candidates().isEmpty)
     #expect(scene.nat == NATKind())
 }
