@@ -80,8 +80,8 @@ import Testing
 
     @Test func restingConnectionIsAskedAsSeldomAsItIsToldTo() throws {
         let pair = makeEstablishedPair()
-        pair.dialer.connection.setKeepAlive(KeepAlive(interval: .seconds(3), deadAfter: .seconds(10)))
-        pair.listener.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(15)))
+        pair.dialer.connection.setKeepAlive(KeepAlive(interval: .seconds(3), deadAfter: .seconds(10)), now: pair.now)
+        pair.listener.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(15)), now: pair.now)
         pair.stepTime = .milliseconds(5)
         pair.advanceThroughDeadlines(by: .seconds(2))
         let before = (pair.dialer.roundTrips.count, pair.listener.roundTrips.count)
@@ -90,7 +90,7 @@ import Testing
         #expect((18...21).contains(pair.dialer.roundTrips.count - before.0))
         #expect(pair.listener.roundTrips.count - before.1 <= 2, "who is asked need not ask")
         // And as before when it is told so.
-        pair.dialer.connection.setKeepAlive(nil)
+        pair.dialer.connection.setKeepAlive(nil, now: pair.now)
         let asked = pair.dialer.roundTrips.count
         pair.advanceThroughDeadlines(by: .seconds(30))
         #expect(pair.dialer.roundTrips.count - asked >= 25)
@@ -98,7 +98,7 @@ import Testing
 
     @Test func peerThatIsDoubtedHasToAnswerAtOnce() throws {
         let bench = try YamuxBench.started(roundTrip: .milliseconds(20))
-        bench.session.setKeepAlive(KeepAlive(interval: .seconds(60), deadAfter: .seconds(300)))
+        bench.session.setKeepAlive(KeepAlive(interval: .seconds(60), deadAfter: .seconds(300)), now: bench.now)
         for answers in [true, false] {
             bench.now = bench.now + .seconds(5)
             bench.session.probe(now: bench.now)

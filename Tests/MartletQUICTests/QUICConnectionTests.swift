@@ -208,7 +208,7 @@ import Testing
     @Test func restingConnectionIsAskedSeldomAndAnswersWhenItIsDoubted() throws {
         let pair = try QUICHarness.established()
         for end in [pair.dialer, pair.listener] {
-            end.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(20)))
+            end.connection.setKeepAlive(KeepAlive(interval: .seconds(8), deadAfter: .seconds(20)), now: pair.now)
         }
         pair.advance(by: .seconds(4))
         let sent = pair.sentCount
@@ -226,6 +226,21 @@ import Testing
         pair.advance(by: .seconds(2))
         #expect(pair.dialer.closeReasons.count == 1)
         #expect(pair.listener.closeReasons.isEmpty)
+    }
+
+    @Test(arguments: [true, false]) func connectionThatRestedIsAskedBeforeItIsGivenUp(answers: Bool) throws {
+        let pair = try QUICHarness.established()
+        for end in [pair.dialer, pair.listener] {
+            end.connection.setKeepAlive(KeepAlive(interval: .seconds(30), deadAfter: .seconds(60)), now: pair.now)
+        }
+        pair.advance(by: .seconds(12))
+        pair.isLost = { _ in !answers }
+        pair.dialer.connection.setKeepAlive(nil, now: pair.now)
+        pair.settle()
+        pair.advance(by: .milliseconds(200))
+        #expect(pair.dialer.closeReasons.isEmpty, "nobody had asked it")
+        pair.advance(by: .seconds(10))
+        #expect(pair.dialer.closeReasons.isEmpty == answers)
     }
 
     @Test func farewellIsHeard() throws {

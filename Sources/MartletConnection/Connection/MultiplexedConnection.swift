@@ -56,8 +56,9 @@ public protocol MultiplexedConnection: AnyObject {
     /// Keeps the receive window of `stream` from growing beyond `byteCount`. It does not shrink one that has grown.
     func limitWindow(to byteCount: Int, on stream: StreamID)
 
-    /// Keeps the connection alive in this way from now on; nil for the way of the configuration.
-    func setKeepAlive(_ keepAlive: KeepAlive?)
+    /// Keeps the connection alive in this way from now on; nil for the way of the configuration. A peer that would have been asked
+    /// already in this way is asked now: that it said nothing when nobody asked says nothing of it.
+    func setKeepAlive(_ keepAlive: KeepAlive?, now: Instant)
 
     /// Asks the peer at once whether it is there, and ends the connection unless something comes from it within
     /// `ConnectionConfiguration.probeTime`: for when there is reason to doubt it.

@@ -374,7 +374,7 @@ extension SecureConnection {
         session.limitWindow(to: byteCount, on: stream)
     }
 
-    public func setKeepAlive(_ keepAlive: KeepAlive?) { session.setKeepAlive(keepAlive) }
+    public func setKeepAlive(_ keepAlive: KeepAlive?, now: Instant) { session.setKeepAlive(keepAlive, now: now) }
 
     public func probe(now: Instant) {
         if isEstablished, !isClosed { session.probe(now: now) }

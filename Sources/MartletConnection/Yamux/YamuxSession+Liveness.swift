@@ -169,7 +169,7 @@ extension YamuxSession {
         }
     }
 
-    func setKeepAlive(_ keepAlive: KeepAlive?) { liveness.set(keepAlive ?? configuration.keepAlive) }
+    func setKeepAlive(_ keepAlive: KeepAlive?, now: Instant) { liveness.set(keepAlive ?? configuration.keepAlive) }
 
     func probe(now: Instant) {
         guard !hasEnded, let time = configuration.probeTime else { return }

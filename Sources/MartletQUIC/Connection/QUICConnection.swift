@@ -193,11 +193,16 @@ public final class QUICConnection: MultiplexedConnection {
         if code != 0 { failed(code) }
     }
 
-    public func setKeepAlive(_ keepAlive: KeepAlive?) {
+    public func setKeepAlive(_ keepAlive: KeepAlive?, now: Instant) {
         self.keepAlive = keepAlive ?? configuration.keepAlive
-        if let handle, !isClosed {
-            mq_set_keep_alive(handle, self.keepAlive.interval.map { UInt64(max(1, $0.nanoseconds)) } ?? .max)
-        }
+        guard let handle, !isClosed else { return }
+        self.now = now
+        mq_set_keep_alive(handle, self.keepAlive.interval.map { UInt64(max(1, $0.nanoseconds)) } ?? .max)
+        guard remote != nil, let interval = self.keepAlive.interval, now - lastReceived >= interval else { return }
+        let answered = now + max(configuration.probeTime ?? .zero, timeForAnswers)
+        grace = max(grace ?? answered, answered)
+        probeIsDue = true
+        mayTransmit = true
     }
 
     public func probe(now: Instant) {

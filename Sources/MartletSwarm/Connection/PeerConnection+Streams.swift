@@ -195,7 +195,7 @@ extension PeerConnection {
     }
 
     func applyKeepAlive() {
-        muxer.setKeepAlive(isBusy ? nil : restingKeepAlive)
+        muxer.setKeepAlive(isBusy ? nil : restingKeepAlive, now: now)
         markActive()
     }
 }
