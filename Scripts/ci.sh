@@ -57,7 +57,7 @@ examples() {
 }
 
 fuzz() {
-    Fuzz/run.sh "${FUZZ_SECONDS:-20}" 2>&1 | tee "$logs/fuzz"
+    Fuzz/run.sh "${FUZZ_SECONDS:-10}" 2>&1 | tee "$logs/fuzz"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
     local count
     count=$(sed -nE 's/^fuzz: ([0-9]+) passed.*/\1/p' "$logs/fuzz")

@@ -11,8 +11,6 @@ final class NATDiscoverer: @unchecked Sendable {
     private static let interval = Duration.seconds(1800)
     /// When no server answered.
     private static let retryInterval = Duration.seconds(60)
-    /// While a hole is being punched.
-    private static let punchPatience = Duration.seconds(1)
 
     private unowned let node: NodeDriver
     private let blocking: BlockingPool
@@ -85,11 +83,6 @@ final class NATDiscoverer: @unchecked Sendable {
         let isNews = servers.contains { !family.servers.contains($0) } && !isComplete(family.behavior)
         let hasStranger = family.known.map { stranger(to: $0, index) != nil } ?? false
         guard isNews || hasStranger || family.next.map({ now >= $0 }) ?? true else { return }
-        // New sockets would take the ports that a punch expects of a NAT that counts up.
-        guard node.punches?.active.isEmpty ?? true else {
-            families[index].next = now + Self.punchPatience
-            return
-        }
         families[index].servers = servers
         families[index].next = nil
         let run = NATDiscoveryRun(loop: node.home, isIP4: family.isIP4) { [weak self] in self?.ended(index, $0) }
