@@ -71,7 +71,7 @@ class PortMappingDaemon:
         for table, chain in (("miniupnpd", "mapped"), ("filter", "pinholes"), ("miniupnpd", "answered")):
             self.router.run("nft", "flush", "chain", "inet", table, chain, check=True)
         pathlib.Path(f"{self.directory}/leases").unlink(missing_ok=True)
-        assert self.mappings() == []
+        assert self.mappings() == [] and self.pinholes() == []
         self.start()
 
     def close(self):
