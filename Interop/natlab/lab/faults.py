@@ -49,11 +49,7 @@ def rebinding(byte_count=256 << 20):
         before = dialer.wan
         changed_at = _sent_bytes(dialer, byte_count // 8)
         dialer.change_address()
-        verdict = None
-        while line := dialing.next(time.monotonic() + 120):
-            verdict = line[1] if "ok" in line[1] else verdict
-        if not verdict or not verdict["ok"]:
-            raise Failed(f"the echo failed: {verdict}; {dialing.said()[-300:]}")
+        verdict = dialing.verdict(120, "the echo")
         martlet.forget_logs()
         return {"addresses": [before, dialer.wan], "changed_after_bytes": changed_at, "echoed": verdict["bytes"],
                 "sent_after": _sent_bytes(dialer, 0) - changed_at}

@@ -129,15 +129,7 @@ def calls(count=1000, transports=("udp", "tcp"), return_seconds=0):
         raise Failed(f"there is no {INTEROP_NODE}: build the product interop-node")
     with Lab() as lab, Martlet(lab, transports) as martlet:
         pair = Pair(lab, martlet)
-        listen = [word for each in martlet.listen_addresses() for word in ("--listen", each)]
-        target = martlet.program(pair.target.host, [INTEROP_NODE, "listen", *listen, "--relay", pair.reached_at], "target")
-        peer = target.wait_for("ready", 20)["peer"]
-        time.sleep(1)  # until the reservation is there
-        dialing = martlet.program(pair.dialer.host, [
-            INTEROP_NODE, "dial", f"{pair.reached_at}/p2p-circuit/p2p/{peer}", "--scenario", "calls", "--count", count, *listen], "calls")
-        report = {"count": count, "first_path": dialing.wait_for("connected", 20)["path"], "paths": []}
-        _next_path(dialing, report, DIRECT, 30)
-        time.sleep(1)
+        dialing, report = _start_calls(pair, {"count": count}, count)
         pair.cut()
         _next_path(dialing, report, ("relayed",), 60)
         time.sleep(1)
@@ -145,12 +137,7 @@ def calls(count=1000, transports=("udp", "tcp"), return_seconds=0):
             pair.mend()
             _next_path(dialing, report, DIRECT, return_seconds, must_come=False)
             time.sleep(1)
-        dialing.finish_input()
-        verdict = None
-        while line := dialing.next(time.monotonic() + 60):
-            verdict = line[1] if "ok" in line[1] else verdict
-        if not verdict or not verdict["ok"]:
-            raise Failed(f"calls failed: {verdict}; paths {report['paths']}")
+        verdict = _end_calls(dialing, report)
         martlet.forget_logs()
         return report | {name: verdict[name] for name in ("calls", "errors", "runs")}
 
@@ -175,6 +162,26 @@ def mended(cut_seconds=3, transports=("udp", "tcp")):
         _, found = until(lambda: pair.path() in DIRECT, 30, "the direct path again")
         martlet.forget_logs()
         return {"lost_after_s": round(lost, 2), "found_after_s": round(found, 2)}
+
+
+def _start_calls(pair, report, count):
+    """Calls from the dialer to the target, always under way, once their path is direct: the program and the report begun with."""
+    listen = [word for each in pair.martlet.listen_addresses() for word in ("--listen", each)]
+    target = pair.martlet.program(pair.target.host, [INTEROP_NODE, "listen", *listen, "--relay", pair.reached_at], "target")
+    peer = target.wait_for("ready", 20)["peer"]
+    time.sleep(1)  # until the reservation is there
+    dialing = pair.martlet.program(pair.dialer.host, [
+        INTEROP_NODE, "dial", f"{pair.reached_at}/p2p-circuit/p2p/{peer}", "--scenario", "calls", "--count", count, *listen], "calls")
+    report |= {"first_path": dialing.wait_for("connected", 20)["path"], "paths": []}
+    _next_path(dialing, report, DIRECT, 30)
+    time.sleep(1)
+    return dialing, report
+
+
+def _end_calls(dialing, report):
+    """Has them end, and what came of them."""
+    dialing.finish_input()
+    return dialing.verdict(60, "calls", f"paths {report['paths']}")
 
 
 def _next_path(program, report, wanted, seconds, must_come=True):
@@ -232,26 +239,13 @@ def roaming(roamer="dialer", last=10, away_seconds=1, count=100, transports=("ud
         pair = Pair(lab, martlet)
         other = lab.site("other", "port-restricted-random")
         site = getattr(pair, roamer)
-        listen = [word for each in martlet.listen_addresses() for word in ("--listen", each)]
-        target = martlet.program(pair.target.host, [INTEROP_NODE, "listen", *listen, "--relay", pair.reached_at], "target")
-        peer = target.wait_for("ready", 20)["peer"]
-        time.sleep(1)  # until the reservation is there
-        dialing = martlet.program(pair.dialer.host, [
-            INTEROP_NODE, "dial", f"{pair.reached_at}/p2p-circuit/p2p/{peer}", "--scenario", "calls", "--count", count, *listen], "calls")
-        report = {"roamer": roamer, "first_path": dialing.wait_for("connected", 20)["path"], "paths": []}
-        _next_path(dialing, report, DIRECT, 30)
-        time.sleep(1)
+        dialing, report = _start_calls(pair, {"roamer": roamer}, count)
         site.unplug()
         time.sleep(away_seconds)
         other.take_in(site, last)
         _next_path(dialing, report, DIRECT, 60)
         time.sleep(1)
-        dialing.finish_input()
-        verdict = None
-        while line := dialing.next(time.monotonic() + 60):
-            verdict = line[1] if "ok" in line[1] else verdict
-        if not verdict or not verdict["ok"]:
-            raise Failed(f"calls failed: {verdict}; paths {report['paths']}")
+        verdict = _end_calls(dialing, report)
         martlet.forget_logs()
         # The time unplugged is nobody's fault.
         return report | {"silent_s": round(verdict["longest_pause_ms"] / 1000 - away_seconds, 2)} | {

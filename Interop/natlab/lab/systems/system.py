@@ -73,6 +73,15 @@ class Program:
                 return line[1]
         raise Failed(f"{self.log.stem} said no {event!r} within {seconds} s; it said {self.heard[-1:] or self.said()[-300:]}")
 
+    def verdict(self, seconds, what, details=""):
+        """What a scenario says at its end, with nothing said for `seconds` at the most: that it went well."""
+        verdict = None
+        while line := self.next(time.monotonic() + seconds):
+            verdict = line[1] if "ok" in line[1] else verdict
+        if not verdict or not verdict["ok"]:
+            raise Failed(f"{what} failed: {verdict}; {details or self.said()[-300:]}")
+        return verdict
+
     def said(self):
         return self.log.read_text(errors="replace")
 
