@@ -1,5 +1,5 @@
 #!/bin/bash
-# The bounded selection of the lab's tests (some twenty minutes). Options are pytest's. Without root, or where the lab cannot be
+# The bounded selection of the lab's tests (some sixteen minutes). Options are pytest's. Without root, or where the lab cannot be
 # built, it is skipped with a word; as root in CI it fails then.
 set -uo pipefail
 cd "$(dirname "$0")"
