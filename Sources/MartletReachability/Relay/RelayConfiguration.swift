@@ -24,6 +24,10 @@ public struct RelayConfiguration: Sendable {
     /// Circuits from one range of addresses.
     public var maximumCircuitsPerRange = 256
 
+    /// How long a peer may take to accept a circuit. Well below the 10 s after which a caller that heard nothing gives up, and
+    /// does not know then whether it was the relay or the peer that was silent.
+    public var answerTimeout = Duration.seconds(6)
+
     /// What a circuit may last and carry in each direction; nil lifts the limits, and peers are told of none.
     public var circuitLimit: ConnectionLimit? = ConnectionLimit(duration: .seconds(3600), byteCount: 1 << 30)
     /// Bytes a second that a circuit carries in each direction on average; nil for as many as come.

@@ -32,6 +32,17 @@ public struct RelayRefusal: Error, Hashable, Sendable, CustomStringConvertible {
         self.reason = reason
     }
 
+    /// The peer that somebody wants to be connected to did not take the circuit. Whether it never will is passed on; anything else
+    /// that it says is about the relay, and none of the caller's business.
+    public init(ofTarget answer: StopMessage) {
+        guard case .status(let status) = answer else {
+            self.init(status: .connectionFailed, reason: "the peer answered with something else than a status")
+            return
+        }
+        let isPassedOn = status == .permissionDenied || status == .resourceLimitExceeded
+        self.init(status: isPassedOn ? status : .connectionFailed, reason: "the peer answered \(status)")
+    }
+
     public var description: String { reason }
 }
 

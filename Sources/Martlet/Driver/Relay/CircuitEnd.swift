@@ -104,6 +104,9 @@ final class CircuitEnd: LoopWork, @unchecked Sendable {
         onClosed()
     }
 
+    /// Whether the other end is over, so that this one is to be reset.
+    var isCutOff: Bool { mailbox.withLock(\.isReset) }
+
     // MARK: From the stream
 
     func received(_ bytes: Bytes) {

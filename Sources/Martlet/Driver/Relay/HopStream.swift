@@ -107,6 +107,8 @@ final class HopStream: StreamHandler, @unchecked Sendable {
     /// The other peer accepts: the stream is the circuit from here on.
     func accepted(limit: ConnectionLimit?) {
         guard case .deciding = state, let stream, let end else { return }
+        // A reset would overtake the answer: better no than yes and nothing behind it.
+        guard !end.isCutOff else { return refuse(.connectionFailed) }
         state = .open
         stream.connection?.advance(to: loop.now)
         stream.send(Bytes(HopMessage.status(.ok, limit: limit).encoded))

@@ -119,14 +119,14 @@ final class RelayService: @unchecked Sendable {
         let (source, end) = CircuitEnd.pair(hop.loop, connection.loop, terms: terms, now: .systemNow()) {
             self.driver?.toHome { _ in self.ended(id) }
         }
-        let stop = StopStream(end: end, source: hop.client.peer, limit: limit) { isTaken in
+        let stop = StopStream(end: end, source: hop.client.peer, limit: limit) { refusal in
             hop.loop.execute {
-                if isTaken { hop.accepted(limit: limit) } else { hop.refuse(.connectionFailed) }
+                if let refusal { self.refuse(hop, refusal) } else { hop.accepted(limit: limit) }
             }
         }
         // At once where possible: on its own loop, a later answer from another loop would overtake what waits there.
         if hop.loop.inLoop { hop.connecting(source) } else { hop.loop.execute { hop.connecting(source) } }
-        connection.loop.execute { stop.start(on: connection) }
+        connection.loop.execute { stop.start(on: connection, timeout: configuration.answerTimeout) }
     }
 
     /// The best connection to a peer that is not itself relayed.

@@ -17,11 +17,13 @@ final class StopStream: StreamHandler, @unchecked Sendable {
     private let source: PeerID
     private let limit: ConnectionLimit?
     private var state = State.reading(PrefixedMessageReader.circuit())
-    /// Called once, on the loop: whether the peer took the circuit.
-    private var onAnswer: (@Sendable (Bool) -> Void)?
+    /// Called once, on the loop: nil when the peer took the circuit, else what its caller is to be told.
+    private var onAnswer: (@Sendable (RelayRefusal?) -> Void)?
+    private var timer: LoopTimer?
 
     init(
-        end: CircuitEnd, source: PeerID, limit: ConnectionLimit?, onAnswer: @escaping @Sendable (Bool) -> Void
+        end: CircuitEnd, source: PeerID, limit: ConnectionLimit?,
+        onAnswer: @escaping @Sendable (RelayRefusal?) -> Void
     ) {
         self.end = end
         self.source = source
@@ -30,20 +32,35 @@ final class StopStream: StreamHandler, @unchecked Sendable {
     }
 
     /// Opens the stream.
-    func start(on driver: ConnectionDriver) {
+    ///
+    /// - Parameter timeout: for the agreement on the protocol and the answer.
+    func start(on driver: ConnectionDriver, timeout: Duration) {
         do {
             let stream = try driver.openStream([Circuit.stopProtocolID], handler: self)
             end.attach(stream)
+            let timer = LoopTimer(loop: driver.loop) { [weak self, weak stream] in
+                guard let self, let connection = stream?.connection, onAnswer != nil else { return }
+                answered(RelayRefusal(status: .connectionFailed, reason: "no answer within \(timeout)"))
+                // Perhaps the peer is gone, and nobody has noticed.
+                connection.probe(now: end.loop.now)
+                stream?.reset()
+            }
+            timer.schedule(at: driver.loop.now + timeout)
+            self.timer = timer
         } catch {
-            onAnswer.take()?(false)
+            answered(RelayRefusal(status: .connectionFailed, reason: "no stream to the peer: \(error)"))
             end.close(isOrderly: false)
         }
     }
 
+    private func answered(_ refusal: RelayRefusal?) {
+        timer?.cancel()
+        timer = nil
+        onAnswer.take()?(refusal)
+    }
+
     func streamOpened(_ stream: PeerStream) {
         stream.send(Bytes(StopMessage.connect(from: source, limit: limit).encoded))
-        // Until the answer is there.
-        stream.startDeadline()
     }
 
     func streamReceived(_ bytes: Bytes, on stream: PeerStream) {
@@ -61,13 +78,17 @@ final class StopStream: StreamHandler, @unchecked Sendable {
             state = .reading(reader)
             stream.consumed(bytes.count - rest.count)
             guard let message else { return }
-            guard case .status(.ok) = try StopMessage(message) else { return stream.reset() }
+            let answer = try StopMessage(message)
+            guard answer == .status(.ok) else {
+                answered(RelayRefusal(ofTarget: answer))
+                return stream.reset()
+            }
         } catch {
+            answered(RelayRefusal(status: .connectionFailed, reason: "the peer's answer cannot be read: \(error)"))
             return stream.fail("\(error)")
         }
         state = .open
-        stream.clearDeadline()
-        onAnswer.take()?(true)
+        answered(nil)
         end.open()
         // What follows the answer belongs to the circuit.
         if !rest.isEmpty { end.received(rest) }
@@ -75,8 +96,11 @@ final class StopStream: StreamHandler, @unchecked Sendable {
 
     func streamRemoteFinished(_ stream: PeerStream) {
         switch state {
-        case .reading, .done: stream.reset()
+        case .reading:
+            answered(RelayRefusal(status: .connectionFailed, reason: "the peer ended the stream without an answer"))
+            stream.reset()
         case .open: end.remoteFinished()
+        case .done: stream.reset()
         }
     }
 
@@ -84,7 +108,7 @@ final class StopStream: StreamHandler, @unchecked Sendable {
 
     func streamClosed(_ stream: PeerStream, reason: StreamCloseReason) {
         state = .done
-        onAnswer.take()?(false)
+        answered(RelayRefusal(status: .connectionFailed, reason: "the stream to the peer: \(reason)"))
         end.close(isOrderly: reason == .finished)
     }
 }
