@@ -112,3 +112,45 @@ private let otherRelayed = CircuitAddress.remoteAddress(through: KeyPair(seed: [
     }
     #expect(tried == AddressRace.relayLimit)
 }
+
+private let soon = start + .milliseconds(800)
+
+@Test func aRelayThatFailedForAPassingReasonIsAskedOnceMore() throws {
+    var race = AddressRace(addresses: [relayed], now: start)
+    #expect(race.nextAttempt(now: start) == relayed)
+    race.failed(relayed, reason: "reset", repeatAt: soon, now: start)
+    #expect(!race.isLost)
+    #expect(race.nextAttempt(now: start) == nil)
+    #expect(race.deadline == soon)
+    #expect(race.nextAttempt(now: soon) == relayed)
+    #expect(race.deadline == nil)
+    race.failed(relayed, reason: "CONNECTION_FAILED", repeatAt: soon + .seconds(1), now: soon)
+    #expect(race.isLost)
+    #expect(race.nextAttempt(now: soon + .seconds(2)) == nil)
+    #expect(race.failures == [.init(address: relayed, reason: "CONNECTION_FAILED", tries: 2)])
+}
+
+@Test func anotherRelayIsAskedBeforeOneIsAskedAgain() throws {
+    var race = AddressRace(addresses: [relayed, otherRelayed], now: start)
+    #expect(race.nextAttempt(now: start) == relayed)
+    race.failed(relayed, reason: "reset", repeatAt: soon, now: start)
+    #expect(race.nextAttempt(now: start) == otherRelayed)
+    // As long as that one is to be heard of, nothing is repeated.
+    #expect(race.nextAttempt(now: soon) == nil)
+    race.failed(otherRelayed, reason: "NO_RESERVATION", now: soon)
+    #expect(!race.isLost)
+    #expect(race.nextAttempt(now: soon) == relayed)
+    race.failed(relayed, reason: "reset", repeatAt: soon, now: soon)
+    #expect(race.isLost)
+    #expect(race.failures.map(\.address) == [otherRelayed, relayed])
+}
+
+@Test func nothingIsRepeatedWhenAnotherRelayHasConnected() throws {
+    var race = AddressRace(addresses: [relayed, otherRelayed], now: start)
+    #expect(race.nextAttempt(now: start) == relayed)
+    race.failed(relayed, reason: "reset", repeatAt: soon, now: start)
+    #expect(race.nextAttempt(now: start) == otherRelayed)
+    race.finishedRelayed()
+    #expect(race.isLost)
+    #expect(race.nextAttempt(now: soon) == nil)
+}

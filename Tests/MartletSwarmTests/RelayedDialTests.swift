@@ -148,4 +148,89 @@ extension [SwarmOrder] {
         for _ in 0..<3 { _ = try harness.swarm.accepted(from: address, now: harness.now) }
         #expect(throws: RefusedConnection.self) { try harness.swarm.accepted(from: address, now: harness.now) }
     }
+
+    // MARK: Repetition
+
+    /// A dial through one relay, under way.
+    private func dial(in harness: inout SwarmHarness) throws -> (request: RequestID, relayed: ConnectionID) {
+        let request = harness.connect(to: target.peerID, at: [try circuit("/ip4/192.0.2.1/tcp/1")])
+        return (request, try #require(harness.orders().relayedDials.first).id)
+    }
+
+    private func expectRepetition(in harness: inout SwarmHarness) throws -> ConnectionID {
+        #expect(harness.orders().isEmpty)
+        let deadline = try #require(harness.swarm.deadline)
+        let pause = deadline - harness.now
+        #expect(pause >= DialSettings.relayRepeatDelay * 0.75 && pause <= DialSettings.relayRepeatDelay)
+        harness.now = deadline
+        harness.swarm.handleTimeout(now: harness.now)
+        return try #require(harness.orders().relayedDials.first).id
+    }
+
+    @Test func aFailureThatMayPassIsRepeatedOnceAndTheLastReasonIsTold() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.swarm.dialFailed(first, reason: "reset", mayPass: true, now: harness.now)
+        let second = try expectRepetition(in: &harness)
+        #expect(second != first)
+        harness.swarm.dialFailed(second, reason: "CONNECTION_FAILED", mayPass: true, now: harness.now)
+        guard case .failure(.allFailed(let failures)) = harness.orders().completions[request] else {
+            Issue.record("the dial did not fail")
+            return
+        }
+        #expect(failures.map(\.relay) == [relay])
+        #expect(failures.map(\.reason) == ["CONNECTION_FAILED"])
+        #expect(failures.map(\.tries) == [2])
+        #expect(DialError.allFailed(failures).description.contains("CONNECTION_FAILED (tried 2 times)"))
+        #expect(harness.swarm.deadline == nil)
+    }
+
+    @Test func aRepetitionThatConnectsAnswersTheDial() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.swarm.dialFailed(first, reason: "reset", mayPass: true, now: harness.now)
+        let second = try expectRepetition(in: &harness)
+        harness.establish(second, as: target)
+        #expect(try harness.orders().completions[request]?.get().connection == second)
+        #expect(harness.swarm.deadline == nil)
+    }
+
+    @Test func aConnectionThatTheRelayLostInItsHandshakeIsDialedAgain() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.swarm.connection(first, reports: .closed(.transportFailed("reset")), now: harness.now)
+        let second = try expectRepetition(in: &harness)
+        let wrong = HandshakeError.wrongPeer(expected: target.peerID, actual: relay)
+        harness.swarm.connection(second, reports: .closed(.handshakeFailed(wrong)), now: harness.now)
+        #expect(throws: DialError.self) { try harness.orders().completions[request]?.get() }
+    }
+
+    @Test func whatWillNotPassIsNotRepeated() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.swarm.dialFailed(first, reason: "NO_RESERVATION", now: harness.now)
+        #expect(throws: DialError.self) { try harness.orders().completions[request]?.get() }
+        let (again, second) = try dial(in: &harness)
+        let wrong = HandshakeError.wrongPeer(expected: target.peerID, actual: relay)
+        harness.swarm.connection(second, reports: .closed(.handshakeFailed(wrong)), now: harness.now)
+        #expect(throws: DialError.self) { try harness.orders().completions[again]?.get() }
+    }
+
+    @Test func nothingIsRepeatedForWhichNoTimeIsLeft() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.now = harness.now + (harness.swarm.dialSettings.timeout - .milliseconds(500))
+        harness.swarm.dialFailed(first, reason: "reset", mayPass: true, now: harness.now)
+        #expect(throws: DialError.self) { try harness.orders().completions[request]?.get() }
+    }
+
+    @Test func anAttemptThatTheDialGaveUpIsNotRepeated() throws {
+        var harness = SwarmHarness()
+        let (request, first) = try dial(in: &harness)
+        harness.now = harness.now + .seconds(10)
+        harness.swarm.handleTimeout(now: harness.now)
+        #expect(harness.orders().closed == [first])
+        harness.swarm.dialFailed(first, reason: "reset", mayPass: true, now: harness.now)
+        #expect(throws: DialError.self) { try harness.orders().completions[request]?.get() }
+    }
 }

@@ -18,7 +18,7 @@ struct SwarmHarness {
             protocols: ProtocolTable(),
             sequence: 1)
         swarm = Swarm(
-            local: local, limits: limits, isNetworkExclusive: network != nil, now: now,
+            local: local, limits: limits, isNetworkExclusive: network != nil, random: random.split(), now: now,
             wallTime: WallTime(nanosecondsSince1970: 0))
     }
 

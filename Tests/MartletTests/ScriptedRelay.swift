@@ -23,6 +23,8 @@ final class ScriptedRelay: Sendable {
 
     let node: Node
     private let behaviour = Mutex(Behaviour.relays())
+    private let nextBehaviours = Mutex<[Behaviour]>([])
+    private let connectCount = Mutex(0)
     private let reservationAnswers = Mutex<[[UInt8]]>([])
     private let reservationCount = Mutex(0)
 
@@ -48,6 +50,12 @@ final class ScriptedRelay: Sendable {
 
     func behave(_ behaviour: Behaviour) { self.behaviour.withLock { $0 = behaviour } }
 
+    /// What it does to the next who ask, before it goes on as it was told.
+    func behaveFirst(_ behaviours: Behaviour...) { nextBehaviours.withLock { $0 = behaviours } }
+
+    /// How often it was asked for a connection.
+    var connects: Int { connectCount.withLock(\.self) }
+
     /// The answers to the next requests for a reservation, before the ordinary ones.
     func answerReservations(_ answers: [[UInt8]]) { reservationAnswers.withLock { $0 = answers } }
 
@@ -62,7 +70,9 @@ final class ScriptedRelay: Sendable {
     }
 
     private func connect(_ talk: MessageStream, to target: PeerID) async throws {
-        let behaviour = behaviour.withLock(\.self)
+        connectCount.withLock { $0 += 1 }
+        let scripted: Behaviour? = nextBehaviours.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+        let behaviour = scripted ?? behaviour.withLock(\.self)
         var limit: ConnectionLimit?
         var caller = talk.stream.peer
         switch behaviour {

@@ -1,3 +1,4 @@
+import MartletConnection
 import MartletCore
 import MartletIdentity
 import MartletReachability
@@ -48,11 +49,11 @@ final class CircuitDial: PendingDial, @unchecked Sendable {
                 nonisolated(unsafe) let outcome = outcome
                 completion(outcome)
             }
-            do {
+            do throws(StreamOpenError) {
                 // A relay is asked at once, without a round trip to find out whether it is one.
                 stream = try carrier.openStream([Circuit.hopProtocolID], isHopeful: true, handler: connector)
             } catch {
-                completion(.failed("no stream to the relay: \(error)"))
+                completion(.failed(.noStream(error)))
             }
         }
     }

@@ -119,7 +119,7 @@ class ConnectionDriver: LoopWork, PeerConnectionOwner, @unchecked Sendable {
 
     func openStream(
         _ protocols: [String], isHopeful: Bool = false, handler: any StreamHandler
-    ) throws -> PeerStream {
+    ) throws(StreamOpenError) -> PeerStream {
         connection.advance(to: loop.now)
         return try connection.openStream(protocols, isHopeful: isHopeful, handler: handler)
     }

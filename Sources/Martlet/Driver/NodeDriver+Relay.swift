@@ -44,14 +44,14 @@ extension NodeDriver {
                 let connection = factory.makeConnection(
                     id, role: .dialer, remoteAddress: address, expecting: peer, random: .system, now: carrier.loop.now)
                 run(connection, over: stream, rest, carrier, relay, limit)
-            case .failed(let reason): toHome { $0.dialEnded(id, reason) }
+            case .failed(let fault): toHome { $0.dialEnded(id, "\(fault)", mayPass: fault.mayPass) }
             }
         }
     }
 
-    private func dialEnded(_ id: ConnectionID, _ reason: String) {
+    private func dialEnded(_ id: ConnectionID, _ reason: String, mayPass: Bool = false) {
         guard dialing.removeValue(forKey: id) != nil else { return }
-        failed(id, reason)
+        failed(id, reason, mayPass: mayPass)
     }
 
     /// Starts a relayed connection, on the loop of the connection to the relay.

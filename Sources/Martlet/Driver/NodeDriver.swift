@@ -246,9 +246,9 @@ final class NodeDriver: @unchecked Sendable {
         }
     }
 
-    func failed(_ id: ConnectionID, _ reason: String, isRefusal: Bool = false) {
+    func failed(_ id: ConnectionID, _ reason: String, isRefusal: Bool = false, mayPass: Bool = false) {
         counters.dialsFailed.increment()
-        engine.swarm.dialFailed(id, reason: reason, isRefusal: isRefusal, now: home.now)
+        engine.swarm.dialFailed(id, reason: reason, isRefusal: isRefusal, mayPass: mayPass, now: home.now)
         drain()
     }
 

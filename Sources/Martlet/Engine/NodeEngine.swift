@@ -50,7 +50,7 @@ public final class NodeEngine {
             protocols: protocols, sequence: UInt64(max(0, wallTime.nanosecondsSince1970)))
         swarm = Swarm(
             local: local, limits: configuration.limits, dialSettings: configuration.dialing,
-            isNetworkExclusive: configuration.isNetworkExclusive, now: now, wallTime: wallTime)
+            isNetworkExclusive: configuration.isNetworkExclusive, random: random.split(), now: now, wallTime: wallTime)
         factory = ConnectionFactory(
             local: local, noiseIdentity: NoiseIdentity(identity: identity, random: &random),
             configuration: configuration.connection, settings: configuration.streams,

@@ -25,6 +25,11 @@ public enum ConnectionCloseReason: Error, Hashable, Sendable {
     /// The peer ended a QUIC connection because of an error, by its code.
     case refusedByPeer(UInt64)
 
+    /// Whether what carried the connection failed, and neither side wanted its end.
+    package var isTransportFailure: Bool {
+        if case .transportFailed = self { true } else { false }
+    }
+
     /// Whether the peer was waited for in vain: there is nobody to take leave of.
     package var isSilence: Bool {
         switch self {

@@ -10,8 +10,7 @@ public final class CircuitConnector: StreamHandler {
     public enum Outcome {
         /// The stream leads to the peer. `rest` are bytes of the peer that came with the relay's answer.
         case connected(PeerStream, rest: Bytes, limit: ConnectionLimit?)
-        /// Why the relay did not connect us, in words.
-        case failed(String)
+        case failed(CircuitFault)
     }
 
     private let target: PeerID
@@ -37,7 +36,7 @@ public final class CircuitConnector: StreamHandler {
             stream.consumed(bytes.count - rest.count)
             if let message { try received(HopMessage(message), rest, on: stream) }
         } catch {
-            end(.failed("the relay's answer cannot be read: \(error)"), resetting: stream)
+            end(.failed(.unreadable(error)), resetting: stream)
         }
     }
 
@@ -46,18 +45,18 @@ public final class CircuitConnector: StreamHandler {
             throw .invalid(field: "hop message", reason: "not a status")
         }
         guard status == .ok else {
-            return end(.failed("the relay answered \(status)"), resetting: stream)
+            return end(.failed(.refused(status)), resetting: stream)
         }
         stream.clearDeadline()
         end(.connected(stream, rest: rest, limit: limit), resetting: nil)
     }
 
     public func streamRemoteFinished(_ stream: PeerStream) {
-        end(.failed("the relay ended the stream without an answer"), resetting: stream)
+        end(.failed(.noAnswer), resetting: stream)
     }
 
     public func streamClosed(_ stream: PeerStream, reason: StreamCloseReason) {
-        end(.failed("the stream to the relay: \(reason)"), resetting: nil)
+        end(.failed(.streamClosed(reason)), resetting: nil)
     }
 
     private func end(_ outcome: Outcome, resetting stream: PeerStream?) {

@@ -4,7 +4,8 @@ public import MartletCore
 /// been silent for a while, and the first to finish wins.
 ///
 /// Relays have a line of their own behind the direct addresses. It starts one delay after them however many there are, since
-/// the addresses of a peer behind a NAT do not fail: nothing answers there.
+/// the addresses of a peer behind a NAT do not fail: nothing answers there. When all relays have failed, one that did so for a
+/// reason that may pass is asked once more.
 ///
 /// A value: it is told what happened and says what to start.
 public struct AddressRace: Sendable {
@@ -29,6 +30,17 @@ public struct AddressRace: Sendable {
     private var nextRelayedStart: Instant
     /// A connection through a relay is there: only better ones are looked for.
     private var isRelayedDone = false
+    private var repetition = Repetition.unused
+
+    /// The second attempt through a relay.
+    private enum Repetition {
+        /// No relay has failed in a way that may pass.
+        case unused
+        /// This one has: it is asked again at that time, unless another one is still to be heard of.
+        case planned(Multiaddr, at: Instant)
+        /// Begun, or not needed.
+        case done
+    }
 
     public init(addresses: [Multiaddr], now: Instant) {
         waiting = []
@@ -78,13 +90,30 @@ public struct AddressRace: Sendable {
             nextStart = now + Self.attemptDelay
             return address
         }
-        guard !waitingRelayed.isEmpty, runningRelayed.count < Self.concurrentRelayLimit,
-            now >= nextRelayedStart || (!hasDirect && runningRelayed.isEmpty)
-        else { return nil }
-        let address = waitingRelayed.removeFirst()
+        guard let address = nextRelayed(now: now) else { return nil }
         runningRelayed.append(address)
         nextRelayedStart = now + Self.attemptDelay
         return address
+    }
+
+    private mutating func nextRelayed(now: Instant) -> Multiaddr? {
+        if let planned = plannedRepetition {
+            guard now >= planned.at else { return nil }
+            repetition = .done
+            return planned.address
+        }
+        guard !waitingRelayed.isEmpty, runningRelayed.count < Self.concurrentRelayLimit,
+            now >= nextRelayedStart || (!hasDirect && runningRelayed.isEmpty)
+        else { return nil }
+        return waitingRelayed.removeFirst()
+    }
+
+    /// The relay that is to be asked again, when no other one is left.
+    private var plannedRepetition: (address: Multiaddr, at: Instant)? {
+        guard waitingRelayed.isEmpty, runningRelayed.isEmpty, case .planned(let address, let at) = repetition else {
+            return nil
+        }
+        return (address, at)
     }
 
     /// Whether a direct address may still lead to the peer.
@@ -94,17 +123,25 @@ public struct AddressRace: Sendable {
     public var deadline: Instant? {
         let direct = waiting.isEmpty || running.count >= Self.concurrentLimit ? nil : nextStart
         let isWaitingForRelay = !waitingRelayed.isEmpty && runningRelayed.count < Self.concurrentRelayLimit
-        let relayed = isWaitingForRelay ? nextRelayedStart : nil
+        let relayed = isWaitingForRelay ? nextRelayedStart : plannedRepetition?.at
         guard let direct, let relayed else { return direct ?? relayed }
         return min(direct, relayed)
     }
 
     /// An attempt failed: the next one may start at once.
-    public mutating func failed(_ address: Multiaddr, reason: String, isRefusal: Bool = false, now: Instant) {
-        failures.append(.init(address: address, reason: reason, isRefusal: isRefusal))
+    ///
+    /// - Parameter repeatAt: when a relay may be asked again, once; nil when that would be in vain.
+    public mutating func failed(
+        _ address: Multiaddr, reason: String, isRefusal: Bool = false, repeatAt: Instant? = nil, now: Instant
+    ) {
+        let tries = 1 + (failures.first { $0.address == address }?.tries ?? 0)
+        // Of a relay that was asked twice the last answer counts.
+        if tries > 1 { failures.removeAll { $0.address == address } }
+        failures.append(.init(address: address, reason: reason, isRefusal: isRefusal, tries: tries))
         if address.isCircuit {
             runningRelayed.removeAll { $0 == address }
             nextRelayedStart = now
+            if let repeatAt, !isRelayedDone, case .unused = repetition { repetition = .planned(address, at: repeatAt) }
         } else {
             running.removeAll { $0 == address }
             nextStart = now
@@ -122,6 +159,7 @@ public struct AddressRace: Sendable {
         isRelayedDone = true
         waitingRelayed = []
         runningRelayed = []
+        repetition = .done
     }
 
     /// The attempt just given out is a name to look up first: it does not count as running, and the addresses behind the
@@ -137,5 +175,7 @@ public struct AddressRace: Sendable {
     }
 
     /// Nothing runs, nothing waits: every address has failed.
-    public var isLost: Bool { !hasDirect && waitingRelayed.isEmpty && runningRelayed.isEmpty }
+    public var isLost: Bool {
+        !hasDirect && waitingRelayed.isEmpty && runningRelayed.isEmpty && plannedRepetition == nil
+    }
 }

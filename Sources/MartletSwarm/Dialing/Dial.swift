@@ -66,14 +66,18 @@ struct Dial {
 
     mutating func nextAttempt(now: Instant) -> Multiaddr? { race.nextAttempt(now: now) }
 
-    mutating func failed(_ address: Multiaddr, reason: String, isRefusal: Bool = false, now: Instant) {
+    mutating func failed(
+        _ address: Multiaddr, reason: String, isRefusal: Bool = false, repeatAt: Instant? = nil, now: Instant
+    ) {
         if isRefusal, !address.isCircuit {
             refusedHosts.insert(address.host)
             for index in attempts.indices where attempts[index].address.host == address.host {
                 attempts[index].expiresAt = min(attempts[index].expiresAt, now + DialSettings.refusedHostTimeout)
             }
         }
-        race.failed(address, reason: reason, isRefusal: isRefusal, now: now)
+        // What would begin when the time of the dial is up need not be waited for.
+        let repeatAt = repeatAt.flatMap { $0 < expiresAt ? $0 : nil }
+        race.failed(address, reason: reason, isRefusal: isRefusal, repeatAt: repeatAt, now: now)
     }
 
     /// Whether the machine at a direct address has refused at another of its addresses.

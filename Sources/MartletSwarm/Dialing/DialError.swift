@@ -20,12 +20,18 @@ public enum DialError: Error, Hashable, Sendable, CustomStringConvertible {
         public let reason: String
         /// The machine at the address answered that nobody is there, so that trying again soon is in vain.
         public let isRefusal: Bool
+        /// How often the address was tried; the reason is that of the last time.
+        public let tries: Int
 
-        public init(address: Multiaddr, reason: String, isRefusal: Bool = false) {
+        public init(address: Multiaddr, reason: String, isRefusal: Bool = false, tries: Int = 1) {
             self.address = address
             self.reason = reason
             self.isRefusal = isRefusal
+            self.tries = tries
         }
+
+        /// The relay that the attempt went through.
+        public var relay: PeerID? { try? CircuitAddress(address).relay }
     }
 
     /// Whether the peer is not there any more, rather than out of reach for the moment.
@@ -47,6 +53,7 @@ public enum DialError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 
     private static func list(_ failures: [Failure]) -> String {
-        failures.map { "\($0.address): \($0.reason)" }.joined(separator: "; ")
+        failures.map { "\($0.address): \($0.reason)" + ($0.tries > 1 ? " (tried \($0.tries) times)" : "") }.joined(
+            separator: "; ")
     }
 }

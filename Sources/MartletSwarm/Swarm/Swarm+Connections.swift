@@ -130,7 +130,8 @@ extension Swarm {
         if let dial = connection.dial {
             let isRefusal = connection.closing != nil && dials[dial]?.isRefused(connection.remoteAddress) ?? false
             attemptFailed(
-                dial, connection.remoteAddress, "\(connection.closing ?? "\(reason)")", isRefusal: isRefusal, now: now)
+                dial, connection.remoteAddress, "\(connection.closing ?? "\(reason)")", isRefusal: isRefusal,
+                mayPass: connection.closing == nil && reason.isTransportFailure, now: now)
         }
         guard let peer = connection.peer, var ids = byPeer[peer], let index = ids.firstIndex(of: id) else { return }
         ids.remove(at: index)

@@ -80,12 +80,18 @@ extension Swarm {
 
     /// The transport for an attempt could not be made.
     ///
-    /// - Parameter isRefusal: the machine at the address says that nobody is there.
-    public func dialFailed(_ id: ConnectionID, reason: String, isRefusal: Bool = false, now: Instant) {
+    /// - Parameters:
+    ///   - isRefusal: the machine at the address says that nobody is there.
+    ///   - mayPass: the relay may do better when it is asked again.
+    public func dialFailed(
+        _ id: ConnectionID, reason: String, isRefusal: Bool = false, mayPass: Bool = false, now: Instant
+    ) {
         guard let connection = connections.removeValue(forKey: id), let dial = connection.dial else { return }
         let isRefusal =
             connection.closing == nil ? isRefusal : dials[dial]?.isRefused(connection.remoteAddress) ?? false
-        attemptFailed(dial, connection.remoteAddress, connection.closing ?? reason, isRefusal: isRefusal, now: now)
+        attemptFailed(
+            dial, connection.remoteAddress, connection.closing ?? reason, isRefusal: isRefusal,
+            mayPass: mayPass && connection.closing == nil, now: now)
     }
 
     /// The names in an address were looked up, or could not be.
@@ -162,11 +168,13 @@ extension Swarm {
     }
 
     func attemptFailed(
-        _ id: DialID, _ address: Multiaddr, _ reason: String, isRefusal: Bool = false, now: Instant
+        _ id: DialID, _ address: Multiaddr, _ reason: String, isRefusal: Bool = false, mayPass: Bool = false,
+        now: Instant
     ) {
         guard dials[id] != nil else { return }
         dials[id]?.attempts.removeAll { $0.address == address }
-        dials[id]?.failed(address, reason: reason, isRefusal: isRefusal, now: now)
+        let repeatAt = mayPass && address.isCircuit ? now + dialSettings.repeatDelay(&random) : nil
+        dials[id]?.failed(address, reason: reason, isRefusal: isRefusal, repeatAt: repeatAt, now: now)
         advance(id, now: now)
     }
 

@@ -16,6 +16,7 @@ public final class Swarm {
     public internal(set) var peers: PeerStore
     /// What the wall clock showed at `Instant` zero: so machines need not read it.
     private let epoch: WallTime
+    var random: RandomSource
 
     var connections: [ConnectionID: Connection] = [:]
     var byPeer: [PeerID: [ConnectionID]] = [:]
@@ -58,8 +59,9 @@ public final class Swarm {
 
     public init(
         local: LocalPeer, limits: SwarmLimits = SwarmLimits(), dialSettings: DialSettings = DialSettings(),
-        isNetworkExclusive: Bool = false, now: Instant, wallTime: WallTime
+        isNetworkExclusive: Bool = false, random: RandomSource, now: Instant, wallTime: WallTime
     ) {
+        self.random = random
         epoch = WallTime(nanosecondsSince1970: wallTime.nanosecondsSince1970 - now.nanoseconds)
         self.local = local
         self.limits = limits

@@ -1,3 +1,5 @@
+import MartletCore
+
 /// What a node lets peers make it spend. Each limit has a name that errors repeat.
 public struct SwarmLimits: Sendable {
     /// No connection is made or taken beyond this.
@@ -27,6 +29,13 @@ public struct DialSettings: Sendable {
     /// For one address of a machine that has refused at another: a process that ended refuses over TCP, and is silent over
     /// QUIC.
     static let refusedHostTimeout = Duration.seconds(3)
+    /// How long after a relay failed it is asked again. A peer that lost its relay is back there in about half a second.
+    static let relayRepeatDelay = Duration.milliseconds(800)
+
+    /// Up to a quarter less, so that those who lost the same relay do not come back in step.
+    func repeatDelay(_ random: inout RandomSource) -> Duration {
+        Self.relayRepeatDelay * Double.random(in: 0.75...1, using: &random)
+    }
 
     public init() {}
 }
