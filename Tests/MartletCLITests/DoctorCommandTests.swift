@@ -24,6 +24,23 @@ import Testing
         }
     }
 
+    @Test func roomForDatagramsIsToldWithWhatHelpsWhereItIsSmall() async throws {
+        try await withTemporaryFolder { folder in
+            let result = try CommandLineTool.run(
+                "doctor", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--data-dir", folder, "--timeout", "0", "--json")
+            #expect(result.status == 0)
+            let found = try report(result)
+            let buffers = try #require(found["udp_buffers"] as? [String: Any])
+            let (received, wanted) = (buffers["receive_bytes"] as? Int, buffers["wanted_receive_bytes"] as? Int)
+            #expect(try #require(received) > 0 && wanted == 8_388_608)
+            let remedies = try #require(found["remedies"] as? [String])
+            // It depends on the machine whether there is one; then it is among those that people read.
+            let remedy = buffers["remedy"] as? String
+            #expect(remedies.contains { $0.contains("sysctl -w") } == (remedy != nil))
+            if let remedy { #expect(remedies.contains { $0.contains(remedy) }) }
+        }
+    }
+
     @Test func thePathsToAPeerAreTold() async throws {
         try await withTemporaryFolder { folder in
             try RunningNode.with(folder + "/a") { a in

@@ -198,6 +198,18 @@ private final class TestReceiver: DatagramSocketDelegate, @unchecked Sendable {
         }
     }
 
+    @Test func whatTheKernelGrantedOfTheBuffersIsTold() async throws {
+        try await withGroup { group in
+            // So little every system grants.
+            var options = DatagramOptions()
+            options.sendBufferSize = 16_384
+            options.receiveBufferSize = 32_768
+            let (socket, _) = try await open(group.loops[0], options: options)
+            let granted = try await group.loops[0].perform { socket.value.kernelBuffers }
+            #expect(granted == KernelBuffers(send: 16_384, receive: 32_768))
+        }
+    }
+
     @Test func aPortInUseIsAnErrorThatNamesIt() async throws {
         try await withGroup { group in
             let loop = group.next()

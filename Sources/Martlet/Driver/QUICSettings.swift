@@ -10,6 +10,8 @@ final class QUICSettings: Sendable {
     let configuration: QUICConfiguration
     let connection: ConnectionConfiguration
     let budget: WindowBudget
+    /// What the kernel grants to the sockets.
+    let buffers: DatagramBufferWatch
     /// Blocks for received data.
     let pool = BufferPool(blockSize: 256 * 1024, idleLimit: 16)
     private let key: KeyPair
@@ -17,8 +19,9 @@ final class QUICSettings: Sendable {
 
     init(
         _ key: KeyPair, _ configuration: QUICConfiguration, _ connection: ConnectionConfiguration,
-        _ budget: WindowBudget
+        _ budget: WindowBudget, buffers: DatagramBufferWatch = DatagramBufferWatch(logger: nil)
     ) {
+        self.buffers = buffers
         self.key = key
         self.configuration = configuration
         self.connection = connection

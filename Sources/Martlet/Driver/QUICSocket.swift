@@ -43,10 +43,8 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     static func bind(loop: EventLoop, at address: SocketAddress) throws(SocketError) -> DatagramSocket {
         var options = DatagramOptions()
         options.joinsDatagrams = true
-        options.sendBufferSize = 4 * 1024 * 1024
-        // The kernel counts 2,304 bytes for a packet of 1,452, and twice what it is asked for: 7,200 packets, which come in 85 ms
-        // at 1 Gbit/s. A program that is not scheduled for as long loses none.
-        options.receiveBufferSize = 8 * 1024 * 1024
+        options.sendBufferSize = DatagramBuffers.wanted.sendByteCount
+        options.receiveBufferSize = DatagramBuffers.wanted.receiveByteCount
         return try DatagramSocket.bind(loop: loop, address: address, options: options)
     }
 
@@ -81,6 +79,7 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
             now: loop.now, wallTime: .systemNow())
         super.init()
         socket.delegate = self
+        settings.buffers.opened(with: bound.kernelBuffers)
     }
 
     deinit { room.deallocate() }

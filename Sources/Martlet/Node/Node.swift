@@ -100,7 +100,9 @@ public final class Node: Sendable {
             loops: loops, engine: engine, resolver: Resolver(loop: loops.loops[0]), events: events,
             logger: configuration.logger,
             quic: configuration.usesQUIC
-                ? QUICSettings(storage.identity, configuration.quic, configuration.connection, engine.factory.budget)
+                ? QUICSettings(
+                    storage.identity, configuration.quic, configuration.connection, engine.factory.budget,
+                    buffers: DatagramBufferWatch(logger: configuration.logger))
                 : nil,
             autoNAT: configuration.autoNAT, mapsPorts: configuration.mapsPorts, blocking: blocking
         ) { changes in

@@ -51,6 +51,8 @@ public struct ReachabilityReport: Sendable {
     /// Why no router lets anything in, way by way.
     public let pinholeFailures: [String]
     public let relays: [ReservationStatus]
+    /// What the kernel keeps for the node's UDP sockets; nil while there is none.
+    public let datagramBuffers: DatagramBuffers?
 }
 
 extension Node {
@@ -73,7 +75,7 @@ extension Node {
                 forwardingFailures: driver.reachability.mapper.failures,
                 pinholes: driver.forwardedPorts(driver.reachability.pinholes.mappings, now: now),
                 pinholeFailures: driver.reachability.pinholes.failures,
-                relays: driver.engine.reservations.statuses)
+                relays: driver.engine.reservations.statuses, datagramBuffers: driver.quic?.buffers.smallest)
         }
     }
 }

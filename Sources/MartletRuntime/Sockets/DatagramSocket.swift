@@ -80,6 +80,8 @@ public enum DatagramSendError: Error, Hashable, Sendable, CustomStringConvertibl
 /// A UDP socket that receives and sends many datagrams per system call. In-loop only; the loop keeps it until closed.
 public final class DatagramSocket: LoopResource {
     public let localAddress: SocketAddress
+    /// What the kernel granted of the buffers asked for.
+    public let kernelBuffers: KernelBuffers
     public var delegate: (any DatagramSocketDelegate)?
     /// Datagrams dropped because they were longer than `maximumDatagramSize`.
     public private(set) var truncatedCount = 0
@@ -139,6 +141,7 @@ public final class DatagramSocket: LoopResource {
         self.descriptor = descriptor
         self.poll = poll
         self.options = options
+        kernelBuffers = Descriptor.buffers(descriptor)
         localAddress = SocketAddress.local(of: descriptor) ?? address
         super.init(loop: loop)
         guard register() else {

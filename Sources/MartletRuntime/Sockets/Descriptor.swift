@@ -80,6 +80,25 @@ enum Descriptor {
         }
     }
 
+    /// What was granted, in the terms in which it is asked for.
+    static func buffers(_ descriptor: CInt) -> KernelBuffers {
+        KernelBuffers(
+            send: get(descriptor, SO_SNDBUF) / bufferFactor, receive: get(descriptor, SO_RCVBUF) / bufferFactor)
+    }
+
+    private static func get(_ descriptor: CInt, _ name: CInt) -> Int {
+        var value: CInt = 0
+        var length = socklen_t(MemoryLayout<CInt>.size)
+        return getsockopt(descriptor, SOL_SOCKET, name, &value, &length) == 0 ? Int(value) : 0
+    }
+
+    /// Linux doubles what it is asked for, to have room for its own accounts, and tells the double (socket(7)).
+    #if canImport(Glibc)
+        private static let bufferFactor = 2
+    #else
+        private static let bufferFactor = 1
+    #endif
+
     /// Chooses how the congestion of a connected socket is controlled, when its round trip is known.
     static func prepareConnected(_ descriptor: CInt, _ address: SocketAddress, _ options: StreamSocketOptions) {
         guard !address.isUnix, let name = options.longPathControl else { return }

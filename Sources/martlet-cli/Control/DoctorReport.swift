@@ -50,6 +50,16 @@ struct DoctorReport: Codable, Sendable {
         let hairpin: String
     }
 
+    /// What the kernel keeps for datagrams that wait at the node's sockets.
+    struct UDPBuffers: Codable, Sendable {
+        let receiveBytes: Int
+        let sendBytes: Int
+        let wantedReceiveBytes: Int
+        let wantedSendBytes: Int
+        /// The command that has the system grant what is wanted; nil where it grants enough.
+        let remedy: String?
+    }
+
     struct ForwardedPort: Codable, Sendable {
         /// `tcp` or `udp`.
         let transport: String
@@ -121,8 +131,10 @@ struct DoctorReport: Codable, Sendable {
     let announced: [String]
     let udp: UDP
     /// `carrier` or `router`: a NAT in front of this network's own.
+    /// Nil while the node has no UDP socket.
+    let udpBuffers: UDPBuffers?
     let outerNat: String?
-    /// What keeps strangers out, and what helps.
+    /// What keeps strangers out or packets back, and what helps.
     let reasons: [String]
     let remedies: [String]
     let peer: Peer?
@@ -183,8 +195,9 @@ extension DoctorReport {
         udp = UDP(report.udp)
         outerNat = report.outerNAT?.rawValue
         let advice = NodeAdvice(Self.situation(report, reachability))
-        reasons = advice.reasons
-        remedies = advice.remedies
+        udpBuffers = report.datagramBuffers.map { UDPBuffers($0) }
+        reasons = advice.reasons + (udpBuffers?.reasons ?? [])
+        remedies = advice.remedies + (udpBuffers?.remedies ?? [])
         self.peer = peer
     }
 
@@ -213,6 +226,31 @@ extension ReachabilityReport {
     fileprivate var isIPv6Filtered: Bool {
         let known = addresses.filter { $0.address.ipAddress.map(\.isGlobalIPv6) ?? false }
         return known.contains { $0.reachability == .private } && !known.contains { $0.reachability == .public }
+    }
+}
+
+extension DoctorReport.UDPBuffers {
+    init(_ buffers: DatagramBuffers) {
+        receiveBytes = buffers.receiveByteCount
+        sendBytes = buffers.sendByteCount
+        wantedReceiveBytes = DatagramBuffers.wanted.receiveByteCount
+        wantedSendBytes = DatagramBuffers.wanted.sendByteCount
+        remedy = buffers.remedy
+    }
+
+    var reasons: [String] {
+        guard remedy != nil else { return [] }
+        let granted =
+            "\(Text.bytes(receiveBytes)) for datagrams that came in and \(Text.bytes(sendBytes)) for those that go out"
+        let wanted = "\(Text.bytes(wantedReceiveBytes)) and \(Text.bytes(wantedSendBytes))"
+        return [
+            "The kernel keeps \(granted), where QUIC wants \(wanted): at high rates it loses packets, and is slower for that."
+        ]
+    }
+
+    var remedies: [String] {
+        remedy.map { ["Let programs have larger UDP buffers, as root: \($0) (lasting: the same in /etc/sysctl.d)."] }
+            ?? []
     }
 }
 
