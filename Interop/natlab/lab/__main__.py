@@ -1,7 +1,7 @@
 import importlib
 import sys
 
-COMMANDS = {"classify": "classify", "link": "shaped", "moves": "moves", "pairs": "pairs", "punch": "punch", "shell": "shell",
+COMMANDS = {"carry": "carry", "classify": "classify", "link": "shaped", "moves": "moves", "pairs": "pairs", "punch": "punch", "shell": "shell",
             "table": "results", "worker": "workers"}
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from . import possible, workers
 from .kind import MATRIX, Kind
 from .matrix import pairs, parse_pairs
-from .results import is_good, tables
+from .results import is_good, is_slow, tables
 from .systems.lattica import Lattica
 from .systems.martlet import Martlet, MartletBesideLattica
 from .systems.p2pd import P2PD, P2PDRelay
@@ -87,7 +87,7 @@ def perform_task(task):
     except RuntimeError as error:  # the lab itself
         outcome, forget_logs = Outcome(error=str(error).split("\n")[0]), lambda: None
     record = task | {"is_possible": is_possible, "load": os.getloadavg()[0], **dataclasses.asdict(outcome)}
-    if is_good(record) and not task["keep_logs"]:
+    if is_good(record) and not is_slow(record) and not task["keep_logs"]:
         forget_logs()
         record["logs"] = None
     return record
@@ -146,5 +146,6 @@ def _tasks(combinations, chosen, options):
 def _words(record):
     note = "" if is_good(record) else f", NOT as possible, logs in {record['logs']}"
     note += f" ({record['error']})" if record["error"] else ""
+    note += f", slow, logs in {record['logs']}" if is_slow(record) else ""
     return (f"{record['system']} {record['dialer']} → {record['target']}: {record['path']}, first answer {record['first_answer_ms']} ms, "
             f"direct after {record['upgrade_ms']} ms, {record['transport']}{note}")

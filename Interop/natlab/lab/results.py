@@ -11,10 +11,17 @@ from .matrix import table
 
 DIRECT = ("direct", "lan")
 
+# A first answer of Martlet's that takes longer, in milliseconds, is named and its logs are kept.
+SLOW = 1000
+
 
 def is_good(record):
     """Whether this run got the path that the kinds allow, or answers over the relay where they allow none."""
     return record["path"] in DIRECT or not record["is_possible"] and record["path"] == "relayed" and record["answers"]
+
+
+def is_slow(record):
+    return record.get("waited_ms") is not None and record["first_answer_ms"] > SLOW
 
 
 def times(values):
@@ -67,6 +74,8 @@ def _group(system, transport, cells):
         f"{sum(map(is_good, runs))} of {len(runs)} runs as the kinds allow"]
     failures = [f"* {each['dialer']} → {each['target']}, run {each['run']}: {each['path'] or 'not reached'}"
                 f"{', ' + each['error'] if each['error'] else ''}, logs in {each['logs']}" for each in runs if not is_good(each)]
+    failures += [f"* {each['dialer']} → {each['target']}, run {each['run']}: first answer after {each['first_answer_ms']} ms (threads waited "
+                 f"for a processor, ms: {each['waited_ms']}), logs in {each['logs']}" for each in runs if is_slow(each)]
     return "\n\n".join(parts + (["\n".join(failures)] if failures else []))
 
 

@@ -85,8 +85,8 @@ def _drop(namespace, address):
 class Lab:
     """`with Lab() as lab:`; everything is gone at the end, as the process's own namespaces end with it (enter.sh)."""
 
-    def __init__(self, delay=20, rate=1000, loss=0):
-        self.line = {"delay": delay, "rate": rate, "loss": loss}
+    def __init__(self, delay=20, rate=1000, loss=0, queue=1024):
+        self.line = {"delay": delay, "rate": rate, "loss": loss, "queue": queue}
         self.namespaces, self.links, self.daemons, self.sites = [], [], [], []
         self.internet = self._namespace("internet", forwards=True)
         self.relay = self._public("relay", 1, RELAY)

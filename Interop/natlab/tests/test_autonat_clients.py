@@ -23,7 +23,6 @@ def ask(lab, kind, seconds):
     """A Lattica node behind such a NAT: how long after it connected it was dialed back, None if it was not; whether it asked."""
     site = lab.site("site", kind)
     with MartletBesideLattica(lab, ("udp",)) as martlet:
-        martlet.network += ("--log-level", "debug")
         relay, addresses = martlet.start_relay()
         command = [PYTHON, PEERS / "lattica_autonat.py", martlet.usable(site, addresses)[0], "--listen", *martlet.listen_addresses()]
         asking = martlet.program(site.host, command, "lattica")

@@ -31,6 +31,13 @@ def test_a_run_that_is_not_as_possible_is_named():
     assert "1 of 2 runs as the kinds allow" in text and "none → symmetric, run 1: relayed, logs in /tmp/somewhere" in text
 
 
+def test_a_late_first_answer_is_named_with_what_the_programs_waited_for():
+    late = record(first_answer_ms=results.SLOW + 1, waited_ms={"dialer": 700, "target": 3}, logs="/tmp/late")
+    text = results.tables([record(waited_ms={"dialer": 1}), late])
+    assert "2 of 2 runs as the kinds allow" in text and text.count("first answer after") == 1
+    assert "first answer after 1001 ms" in text and "'dialer': 700" in text and "/tmp/late" in text
+
+
 def test_over_the_relay_is_right_only_where_nothing_else_is_possible():
     relayed = record(path="relayed", is_possible=False)
     assert results.is_good(relayed) and results.path_cell([relayed]) == "relayed"

@@ -12,13 +12,14 @@ BINARY = pathlib.Path(os.environ.get("MARTLET", ROOT / ".build" / "release" / "m
 class Martlet(System):
     name = "martlet"
     network = ()
+    relay_options = ()
 
     @staticmethod
     def missing():
         return None if BINARY.exists() else f"there is no {BINARY}: run make build"
 
     def command(self, name, *words):
-        return [BINARY, *words, "--data-dir", self.folder / f"{name}.data", "--json"]
+        return [BINARY, *words, "--data-dir", self.folder / f"{name}.data", "--json", "--log-level", "debug"]
 
     def options(self, option, addresses):
         return [word for address in addresses for word in (option, address)]
@@ -26,7 +27,7 @@ class Martlet(System):
     def start_relay(self, name="relay"):
         """A second start has the same identity and so the same addresses."""
         listen = self.options("--listen", self.listen_addresses("11.7.1.1"))
-        relay = self.program(self.lab.relay, self.command(name, "relay", *listen, *self.network), name)
+        relay = self.program(self.lab.relay, self.command(name, "relay", *listen, *self.relay_options, *self.network), name)
         relay.wait_for("ready", 20)
         return relay, [said["address"] for said in relay.heard if said.get("event") == "listening"]
 
@@ -41,6 +42,7 @@ class Martlet(System):
         return node, peer
 
     def dial(self, site, relays, peer, seconds, name="dialer"):
+        before = {each: each.waited_ms() for each in self.programs}
         began = time.monotonic()
         listen = self.options("--listen", self.listen_behind(site, port=0))
         dialing = self.program(site.host, self.command(
@@ -52,6 +54,7 @@ class Martlet(System):
                 outcome.error = said["error"].get("message")
             if outcome.first_answer_ms is None and "rtt_us" in said:
                 outcome.first_answer_ms = round((at - began) * 1000)
+                outcome.waited_ms = {each.log.stem: each.waited_ms() - before.get(each, 0) for each in self.programs}
             if "path" in said:
                 outcome.path = said["path"]
                 outcome.transport = said.get("transport", outcome.transport)

@@ -12,13 +12,15 @@ from .system import PEERS, PYTHON, Outcome, System
 class P2PDRelay(System):
     name = "p2pd"
     addresses = RELAY[:1]
+    relay_options = ()
 
     @staticmethod
     def missing():
         return None if PYTHON.exists() else "p2pd is not installed: run Interop/setup.sh"
 
     def start_relay(self):
-        relays = [self.program(self.lab.relay, [PYTHON, PEERS / "p2pd_relay.py", *self.listen_addresses(address)], f"relay-{address}")
+        relays = [self.program(self.lab.relay, [PYTHON, PEERS / "p2pd_relay.py", *self.listen_addresses(address), *self.relay_options],
+                               f"relay-{address}")
                   for address in self.addresses]
         return relays[0], [each for relay in relays for each in relay.wait_for("ready", 20)["addrs"]]
 

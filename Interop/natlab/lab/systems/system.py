@@ -29,30 +29,41 @@ class Outcome:
     first_answer_ms: int = None  # from the start of the dialing program, over whatever path
     upgrade_ms: int = None  # from the relayed connection to the direct one
     answers: bool = False  # whether calls are answered at the end
+    # Until the first answer, by program: how long its threads waited for a processor, all together.
+    waited_ms: dict = None
     error: str = None
     logs: str = None  # the folder with what the programs said
 
 
 class Program:
-    """A program in a namespace that says JSON lines; what else it says goes to a file."""
+    """A program in a namespace that says JSON lines. All that it says goes to a file too, each line with the time of day."""
 
     def __init__(self, namespace, command, log, environment=None):
         self.log = pathlib.Path(log)
-        self._errors = open(self.log, "ab")
-        self._process = namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-                                        env=os.environ | (environment or {}), start_new_session=True)
+        self._file = open(self.log, "ab", buffering=0)
+        self._process = namespace.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        env=os.environ | (environment or {}), start_new_session=True, text=True, errors="replace")
+        self._write(f"started as process {self.pid}\n")
         self._lines = queue.Queue()
         self.heard = []
-        threading.Thread(target=self._read, daemon=True).start()
+        for reader in (self._read, self._read_errors):
+            threading.Thread(target=reader, daemon=True).start()
 
     def _read(self):
         for line in self._process.stdout:
             now = time.monotonic()
-            try:
+            self._write(line)
+            with contextlib.suppress(ValueError):
                 self._lines.put((now, json.loads(line)))
-            except ValueError:
-                self._errors.write(line.encode())
         self._lines.put(None)
+
+    def _read_errors(self):
+        for line in self._process.stderr:
+            self._write(line)
+
+    def _write(self, line):
+        now = time.time()
+        self._file.write(f"{time.strftime('%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03} {line}".encode())
 
     def next(self, deadline):
         """(time, object), or None at the end of the output or when `deadline` has passed."""
@@ -88,6 +99,15 @@ class Program:
     @property
     def pid(self):
         return self._process.pid
+
+    def waited_ms(self):
+        """How long those of its threads that still run have waited for a processor since they began, all together."""
+        waited = 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
+                    waited += int(file.read().split()[1])
+        return round(waited / 1e6)
 
     def finish_input(self):
         self._process.stdin.close()
