@@ -94,8 +94,7 @@ final class NATDiscoverer: @unchecked Sendable {
         }
         // The latest first: those that answered before may be gone.
         if let server = servers.last { trace(towards: server) }
-        run.start(
-            servers.reversed(), localAddresses: NetworkInterfaces.addresses().compactMap { $0.ipAddress?.unmapped })
+        run.start(servers.reversed(), localAddresses: Array(node.engine.observed.localAddresses))
     }
 
     private func isComplete(_ behavior: NATBehavior?) -> Bool {

@@ -126,7 +126,7 @@ extension NodeDriver {
         to peer: PeerID?, at addresses: [Multiaddr],
         _ body: @escaping (NodeDriver, Result<ConnectionDriver, DialReason>) -> Void
     ) -> RequestID {
-        let request = requestOfOwn { driver, result in
+        let answer = { (driver: NodeDriver, result: Result<ConnectedPeer, DialError>) in
             switch result {
             case .success(let connected):
                 // The connection may have been replaced by one that is as direct.
@@ -140,6 +140,7 @@ extension NodeDriver {
             case .failure(let error): body(driver, .failure(DialReason("\(error)")))
             }
         }
+        let request = requests.add(.node(answer))
         engine.swarm.connect(request, to: peer, at: addresses, directly: true, now: home.now)
         return request
     }

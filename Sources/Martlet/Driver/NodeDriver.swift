@@ -5,7 +5,6 @@ import MartletCore
 import MartletIdentity
 import MartletRuntime
 import MartletSwarm
-import Synchronization
 
 /// Runs an engine over libuv: carries out the swarm's orders with sockets and timers.
 ///
@@ -38,10 +37,7 @@ final class NodeDriver: @unchecked Sendable {
     /// Nil when the node is not to punch holes.
     var punches: PunchService?
     private var drivers: [ConnectionID: ConnectionDriver] = [:]
-    private var waiting: [RequestID: UnsafeContinuation<ConnectedPeer, any Error>] = [:]
-    /// Requests that the node makes of itself.
-    private var ownRequests: [RequestID: (NodeDriver, Result<ConnectedPeer, DialError>) -> Void] = [:]
-    private var lastRequest: UInt64 = 0
+    var requests = ConnectRequests()
     private var isDraining = false
     private(set) var isStopped = false
     /// Where a dialer on a Unix socket comes from, which has no address of its own.
@@ -296,7 +292,7 @@ final class NodeDriver: @unchecked Sendable {
         }
     }
 
-    // MARK: Requests
+    // MARK: Starting
 
     /// Sets the timer up and dials the peers that the node keeps.
     func start(keeping peers: [Multiaddr]) {
@@ -311,51 +307,7 @@ final class NodeDriver: @unchecked Sendable {
         drain()
     }
 
-    /// Finds or makes a connection. Cancelling the task gives up waiting.
-    func connect(to peer: PeerID?, at addresses: [Multiaddr], directly: Bool = false) async throws -> ConnectedPeer {
-        let request = Mutex<RequestID?>(nil)
-        return try await withTaskCancellationHandler {
-            try await withUnsafeThrowingContinuation { (continuation: UnsafeContinuation<ConnectedPeer, any Error>) in
-                let isAccepted = home.execute {
-                    guard !self.isStopped else { return continuation.resume(throwing: MartletError.stopped) }
-                    self.lastRequest += 1
-                    let id = RequestID(rawValue: self.lastRequest)
-                    request.withLock { $0 = id }
-                    self.waiting[id] = continuation
-                    self.engine.swarm.connect(
-                        id, to: peer, at: addresses, directly: directly, now: self.home.now)
-                    self.drain()
-                }
-                if !isAccepted { continuation.resume(throwing: MartletError.stopped) }
-            }
-        } onCancel: {
-            home.execute {
-                guard let id = request.withLock(\.self) else { return }
-                self.engine.swarm.cancel(id, now: self.home.now)
-                self.drain()
-            }
-        }
-    }
-
-    /// Names a request of the node's own to the swarm, whose answer `body` gets.
-    func requestOfOwn(_ body: @escaping (NodeDriver, Result<ConnectedPeer, DialError>) -> Void) -> RequestID {
-        lastRequest += 1
-        let request = RequestID(rawValue: lastRequest)
-        ownRequests[request] = body
-        return request
-    }
-
-    /// Gives up an own request; nobody is told.
-    func cancelOwn(_ request: RequestID) {
-        guard ownRequests.removeValue(forKey: request) != nil else { return }
-        engine.swarm.cancel(request, now: home.now)
-        drain()
-    }
-
-    private func complete(_ request: RequestID, _ result: Result<ConnectedPeer, DialError>) {
-        if let body = ownRequests.removeValue(forKey: request) { return body(self, result) }
-        waiting.removeValue(forKey: request)?.resume(with: result.mapError { MartletError($0) as any Error })
-    }
+    // MARK: Looking
 
     /// The driver of the connection to use for a peer, or nil when there is none.
     func driver(for peer: PeerID) -> ConnectionDriver? {
@@ -363,15 +315,6 @@ final class NodeDriver: @unchecked Sendable {
     }
 
     func driver(of id: ConnectionID) -> ConnectionDriver? { drivers[id] }
-
-    /// The connection to use for a peer, made when there is none.
-    func connectionDriver(for peer: PeerID) async throws -> ConnectionDriver {
-        if let connection = try await onHome({ $0.driver(for: peer) }) { return connection }
-        let connected = try await connect(to: peer, at: [])
-        guard let connection = try await onHome({ $0.driver(of: connected.connection) ?? $0.driver(for: peer) })
-        else { throw MartletError(.notConnected, "the connection to \(peer) closed at once") }
-        return connection
-    }
 
     /// The established connections that are wanted.
     func statuses(_ isWanted: (ConnectionID) -> Bool) -> [PeerStatus] {
@@ -400,7 +343,6 @@ final class NodeDriver: @unchecked Sendable {
         timer?.cancel()
         saveTimer?.cancel()
         relayTimer?.cancel()
-        ownRequests = [:]
         reachability.stop()
         relay?.stop()
         for listener in listeners { listener.close() }
@@ -410,9 +352,7 @@ final class NodeDriver: @unchecked Sendable {
         for dialer in quicDialers { dialer.loop.execute { dialer.close() } }
         for id in dialing.keys.sorted() { close(id, "the node stops") }
         for id in drivers.keys.sorted() { order(drivers[id]) { $0.close() } }
-        for request in waiting.keys.sorted() {
-            waiting.removeValue(forKey: request)?.resume(throwing: MartletError.stopped)
-        }
+        requests.stop()
         return engine.swarm.takePeerChanges()
     }
 

@@ -7,8 +7,9 @@ import MartletRuntime
 extension ReachabilityDriver {
     /// Asks the gateway to forward the ports that this node listens at, when it is behind one, and to let in what comes by IPv6.
     func mapPorts() {
-        let addresses = NetworkInterfaces.addresses().compactMap(\.ipAddress)
-        let isBehindGateway = !addresses.contains { if case .v4 = $0 { $0.scope == .global } else { false } }
+        let isBehindGateway = !node.engine.observed.localAddresses.contains {
+            if case .v4 = $0 { $0.scope == .global } else { false }
+        }
         guard mapsPorts, isBehindGateway else {
             pinholes.update([])
             return mapper.update([])
