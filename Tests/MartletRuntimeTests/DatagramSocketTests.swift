@@ -4,7 +4,7 @@ import Testing
 
 @testable import MartletRuntime
 
-private final class TestReceiver: DatagramSocketDelegate, @unchecked Sendable {
+final class TestReceiver: DatagramSocketDelegate, @unchecked Sendable {
     let loop: EventLoop
     var received: [([UInt8], SocketAddress)] = []
     var batchCount = 0

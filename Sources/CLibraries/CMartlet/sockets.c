@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #if defined(__linux__)
+#include <linux/filter.h>
 #include <sys/eventfd.h>
 #endif
 
@@ -180,6 +181,43 @@ void martlet_prepare_segments(int descriptor, int is_ip6) {
     }
 #else
     (void)descriptor, (void)is_ip6;
+#endif
+}
+
+int martlet_share_port(int descriptor, int is_shared) {
+#if defined(__linux__)
+    return setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &is_shared, sizeof is_shared) == 0 ? 0 : errno;
+#else
+    (void)descriptor, (void)is_shared;
+    return EOPNOTSUPP;
+#endif
+}
+
+int martlet_steer_by_connection_id(int descriptor, unsigned int count) {
+#if defined(__linux__) && defined(SO_ATTACH_REUSEPORT_CBPF)
+    // A byte that is not there ends the program with 0, the first socket.
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x40, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x80, 2, 0),
+        // A short header: the id follows (RFC 9000, 17.3).
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 1),
+        BPF_STMT(BPF_JMP | BPF_JA, 4),
+        // A long one: four bytes of version, one with the id's length, the id (17.2).
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 5),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 6),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof program[0], program};
+    if (count == 0) return EINVAL;
+    return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &filter, sizeof filter) == 0 ? 0 : errno;
+#else
+    (void)descriptor, (void)count;
+    return EOPNOTSUPP;
 #endif
 }
 

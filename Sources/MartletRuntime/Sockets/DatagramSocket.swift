@@ -117,36 +117,29 @@ public final class DatagramSocket: LoopResource {
     public static func bind(
         loop: EventLoop, address: SocketAddress, options: DatagramOptions = .init()
     ) throws(SocketError) -> DatagramSocket {
-        assert(loop.inLoop, "sockets are for the holder of the loop")
-        let descriptor = try Descriptor.open(Descriptor.datagram, for: address)
-        do throws(SocketError) {
-            if options.sharesPort { Descriptor.shareAddress(descriptor) }
-            if options.joinsDatagrams { martlet_prepare_segments(descriptor, address.isIP6 ? 1 : 0) }
-            Descriptor.setBuffers(descriptor, send: options.sendBufferSize, receive: options.receiveBufferSize)
-            let code = Descriptor.bind(descriptor, to: address)
-            if code != 0 { throw SocketError(.bind, address, code: code) }
-            guard let poll = PollHandle(loop: loop, descriptor: descriptor) else {
-                throw SocketError(.bind, address, code: EBADF)
-            }
-            return try DatagramSocket(loop, descriptor, poll, address, options)
-        } catch {
-            Descriptor.close(descriptor)
-            throw error
-        }
+        try DatagramSocket(loop: loop, over: try BoundDatagramSocket.bind(at: address, options: options))
     }
 
-    private init(
-        _ loop: EventLoop, _ descriptor: CInt, _ poll: PollHandle, _ address: SocketAddress, _ options: DatagramOptions
-    ) throws(SocketError) {
-        self.descriptor = descriptor
+    /// Takes over a bound socket. Set the delegate in the same turn.
+    ///
+    /// - Throws: `SocketError` that names the address, when the loop is shutting down or another has the socket.
+    public init(loop: EventLoop, over bound: BoundDatagramSocket) throws(SocketError) {
+        assert(loop.inLoop, "sockets are for the holder of the loop")
+        localAddress = bound.address
+        options = bound.options
+        descriptor = bound.take()
+        guard descriptor >= 0 else { throw SocketError(.bind, bound.address, code: EBADF) }
+        guard let poll = PollHandle(loop: loop, descriptor: descriptor) else {
+            Descriptor.close(descriptor)
+            throw SocketError(.bind, bound.address, code: EBADF)
+        }
         self.poll = poll
-        self.options = options
         kernelBuffers = Descriptor.buffers(descriptor)
-        localAddress = SocketAddress.local(of: descriptor) ?? address
         super.init(loop: loop)
         guard register() else {
             poll.close()
-            throw SocketError(.bind, address, code: ESHUTDOWN)
+            Descriptor.close(descriptor)
+            throw SocketError(.bind, bound.address, code: ESHUTDOWN)
         }
         flushWork = DatagramFlush(self)
         poll.handler = { [unowned self] failed, events in ready(failed, events) }

@@ -70,5 +70,12 @@ int martlet_send_segments(int descriptor, const void *base, size_t length, size_
     unsigned int address_length);
 /// Has the kernel join datagrams that arrive together, and never cut those that are sent. Each as far as the system can.
 void martlet_prepare_segments(int descriptor, int is_ip6);
+/// Lets several UDP sockets of this user share a port, or lets no more join (SO_REUSEPORT on Linux, where it spreads datagrams over
+/// them; elsewhere EOPNOTSUPP). Returns 0, or the errno.
+int martlet_share_port(int descriptor, int is_shared);
+/// Has the kernel choose among the `count` sockets that share the port of this one by the connection id of QUIC in a datagram: its
+/// first byte modulo `count` is the place of the socket in the order of binding. What has no bit 0x40 in its first byte, or is too
+/// short, is for the first. (A filter of the kernel, whose structures the Glibc module does not show.) Returns 0, or the errno.
+int martlet_steer_by_connection_id(int descriptor, unsigned int count);
 /// Sends entries `first` up to `first + count`; returns how many went out, or minus the errno of the first of them.
 int martlet_batch_send(martlet_batch *batch, int descriptor, int first, int count);
