@@ -15,15 +15,16 @@ final class QUICSide {
     init(
         _ number: UInt64, port: UInt16, now: Instant, configuration: QUICConfiguration = .init(),
         connection: ConnectionConfiguration = .init(), budget: WindowBudget? = nil,
-        wallTime: WallTime = QUICSide.wallTime, key: KeyPair? = nil
+        wallTime: WallTime = QUICSide.wallTime, key: KeyPair? = nil, group: QUICEndpointGroup? = nil, index: Int = 0
     ) {
         var random = RandomSource(seed: number)
         self.key = key ?? KeyPair(random: &random)
         address = QUICAddress(.v4(.loopback), port: port)
         let identity = QUICIdentity(identity: self.key, wallTime: wallTime, random: &random)
         endpoint = QUICEndpoint(
-            identity: identity, localAddress: address, configuration: configuration, connection: connection,
-            budget: budget, pool: BufferPool(blockSize: 256 * 1024, idleLimit: 8), random: random.split(), now: now,
+            identity: identity, localAddress: address, group: group, index: index, configuration: configuration,
+            connection: connection, budget: budget, pool: BufferPool(blockSize: 256 * 1024, idleLimit: 8),
+            random: random.split(), now: now,
             wallTime: wallTime)
     }
 

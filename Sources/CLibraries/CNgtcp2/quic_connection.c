@@ -25,7 +25,7 @@ static void on_random(uint8_t *bytes, size_t count, const ngtcp2_rand_ctx *conte
 static int on_new_id(ngtcp2_conn *conn, ngtcp2_cid *cid, uint8_t *token, size_t length, void *user) {
     mq_connection *c = user;
     (void)conn;
-    c->handlers->random(c->context, cid->data, length);
+    c->handlers->make_id(c->context, cid->data, length);
     cid->datalen = length;
     if (ngtcp2_crypto_generate_stateless_reset_token(token, c->reset_secret, sizeof c->reset_secret, cid) != 0) {
         return NGTCP2_ERR_CALLBACK_FAILURE;

@@ -14,6 +14,7 @@ enum QUICHandlers {
     private static var handlers: mq_handlers {
         mq_handlers(
             random: { connection($0).random.fill(UnsafeMutableRawBufferPointer(start: $1, count: $2)) },
+            make_id: { connection($0).makeID(UnsafeMutableRawBufferPointer(start: $1, count: $2)) },
             id_added: { connection($0).idAdded(QUICConnectionID($1, $2)) },
             id_removed: { connection($0).idRemoved(QUICConnectionID($1, $2)) },
             verify: { context, certificate, length, count in
@@ -48,6 +49,11 @@ private func connection(_ context: UnsafeMutableRawPointer?) -> QUICConnection {
 }
 
 extension QUICConnection {
+    fileprivate func makeID(_ bytes: UnsafeMutableRawBufferPointer) {
+        random.fill(bytes)
+        if !bytes.isEmpty { endpoint?.member.claim(&bytes[0]) }
+    }
+
     fileprivate func idAdded(_ id: QUICConnectionID?) {
         guard let id else { return }
         ids.append(id)

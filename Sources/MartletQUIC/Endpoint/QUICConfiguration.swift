@@ -1,16 +1,20 @@
-/// Limits and times of a QUIC endpoint, beside those of `ConnectionConfiguration`.
+/// Limits and times of a QUIC endpoint, beside those of `ConnectionConfiguration`. `maximumHandshakes`, `retryThreshold`,
+/// `maximumConnections` and `resetsPerSecond` are for all endpoints of a `QUICEndpointGroup` together.
 public struct QUICConfiguration: Sendable {
     /// Server connections whose handshake is under way; beyond that new ones are dropped until some are done.
     public var maximumHandshakes = 1024
     /// From how many such connections on new ones must first show, by a Retry, that their address is theirs.
     public var retryThreshold = 256
-    /// Connections of the endpoint in all; beyond that new ones are dropped.
+    /// Connections in all; beyond that new ones are dropped.
     public var maximumConnections = 65_536
     /// How long the token of a Retry is good.
     public var retryLifetime = Duration.seconds(15)
     /// Answers to packets that belong to no connection (stateless resets, version negotiation, Retry) that may wait to be sent.
     public var maximumQueuedAnswers = 64
-    /// Stateless resets in a second: each answers a packet that anybody can forge.
+    /// Datagrams that came to one of several endpoints of an address, are for another, and may wait to be handed over.
+    public var maximumForwards = 256
+    /// Stateless resets in a second: each answers a packet that anybody can forge. Also how many datagrams that may be resets, from an
+    /// address of connections at several endpoints, are shown to all of these.
     public var resetsPerSecond = 200
     /// The round trip assumed before one is known. A lost first packet is sent again after three of them.
     public var initialRoundTrip = Duration.milliseconds(100)

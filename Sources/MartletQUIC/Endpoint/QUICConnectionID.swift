@@ -10,6 +10,9 @@ struct QUICConnectionID: Hashable {
     private var third: UInt32 = 0
     private var count: UInt8 = 0
 
+    /// 0 for an id without bytes.
+    var firstByte: UInt8 { withUnsafeBytes(of: first) { $0[0] } }
+
     /// Nil for more than 20 bytes.
     init?(_ base: UnsafePointer<UInt8>?, _ count: Int) {
         guard count <= Int(MQ_MAXIMUM_ID_LENGTH), base != nil || count == 0 else { return nil }

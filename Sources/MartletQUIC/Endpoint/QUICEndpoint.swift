@@ -12,6 +12,11 @@ public import MartletIdentity
 ///     while let connection = endpoint.nextTouched() { … }            // something happened: events, transmit, deadline
 ///     while let (bytes, address) = endpoint.nextAnswer() { … }       // to be sent, but of no connection
 ///
+/// Several endpoints can share one address, each with a socket and a loop of its own (`QUICEndpointGroup`): who gives them datagrams
+/// chooses by the connection id (`QUICMember`), and hands over what comes to the wrong one:
+///
+///     while let datagram = endpoint.nextForward() { … }              // for the `receive` of endpoint `datagram.member`
+///
 /// Everything that somebody without a connection can make grow has a limit in `QUICConfiguration`.
 public final class QUICEndpoint {
     /// Connections that share an address and may each be meant by a packet of an unknown id: no more are tried.
@@ -24,34 +29,37 @@ public final class QUICEndpoint {
     let connectionConfiguration: ConnectionConfiguration
     let budget: WindowBudget?
     private let wallOffset: Int64
-    private let retrySecret: [UInt8]
+    let group: QUICEndpointGroup
+    let member: QUICMember
     private let inbox: QUICInbox
     var random: RandomSource
 
     private var connections: [QUICConnectionID: QUICConnection] = [:]
-    private var byAddress: [QUICAddress: [QUICConnection]] = [:]
+    var byAddress: [QUICAddress: [QUICConnection]] = [:]
     private var accepted = Deque<QUICConnection>()
     private var touched = Deque<QUICConnection>()
     /// The connection that datagrams came for last, and its id in them.
     private var current: QUICConnection?
     private var currentID: QUICConnectionID?
-    private var answers: RingBuffer<(Bytes, QUICAddress)>
-    private var resetWindow: Instant?
-    private var resetsInWindow = 0
-    /// Connections that are alive.
+    var answers: RingBuffer<(Bytes, QUICAddress)>
+    private var forwards: RingBuffer<ForwardedDatagram>
+    /// Connections of this endpoint that are alive.
     public private(set) var connectionCount = 0
     /// Those that others began and that are still in the handshake.
     public private(set) var handshakeCount = 0
     /// Datagrams for nobody, or beyond a limit, that were dropped.
-    public private(set) var droppedCount = 0
+    public internal(set) var droppedCount = 0
 
     /// - Parameters:
+    ///   - group: those with which this one shares its address; nil for none.
+    ///   - index: its place among them.
     ///   - pool: blocks for received stream data; one pool serves many endpoints.
     ///   - wallTime: what the wall clock shows at `now`.
     public init(
-        identity: QUICIdentity, localAddress: QUICAddress, configuration: QUICConfiguration = .init(),
-        connection: ConnectionConfiguration = .init(), budget: WindowBudget?, pool: BufferPool, random: RandomSource,
-        now: Instant, wallTime: WallTime
+        identity: QUICIdentity, localAddress: QUICAddress, group: QUICEndpointGroup? = nil, index: Int = 0,
+        configuration: QUICConfiguration = .init(), connection: ConnectionConfiguration = .init(),
+        budget: WindowBudget?,
+        pool: BufferPool, random: RandomSource, now: Instant, wallTime: WallTime
     ) {
         self.identity = identity
         self.localAddress = localAddress
@@ -60,9 +68,12 @@ public final class QUICEndpoint {
         self.budget = budget
         wallOffset = wallTime.nanosecondsSince1970 &- now.nanoseconds
         inbox = QUICInbox(pool: pool)
+        var random = random
+        self.group = group ?? QUICEndpointGroup(count: 1, random: &random)
+        member = QUICMember(index, of: self.group.count)
         self.random = random
-        retrySecret = self.random.bytes(32)
         answers = RingBuffer(limit: configuration.maximumQueuedAnswers)
+        forwards = RingBuffer(limit: configuration.maximumForwards)
     }
 
     // MARK: Output
@@ -81,6 +92,9 @@ public final class QUICEndpoint {
     /// A datagram of no connection, and where it goes.
     public func nextAnswer() -> (Bytes, QUICAddress)? { answers.popFirst() }
 
+    /// A datagram that another endpoint of the group is to have.
+    public func nextForward() -> ForwardedDatagram? { forwards.popFirst() }
+
     // MARK: Dialing
 
     /// Begins a connection. It sends its first datagram with its first `transmit`.
@@ -90,18 +104,21 @@ public final class QUICEndpoint {
     public func connect(
         to address: QUICAddress, expecting expected: PeerID?, now: Instant
     ) throws(QUICDialError) -> QUICConnection {
-        guard connectionCount < configuration.maximumConnections else {
+        guard group.begin(isHandshake: false, configuration) else {
             throw .tooManyConnections(limit: configuration.maximumConnections)
         }
         let connection = make(.dialer, address, expected, now)
         var parameters = parameters(for: connection, now)
-        let id = random.bytes(QUICConnectionID.byteCount)
+        let id = makeID()
         set(&parameters, id)
         let first = random.bytes(18)
         connection.handle = mq_client_create(
             identity.credentials, &parameters, first, first.count, QUICHandlers.table,
             Unmanaged.passUnretained(connection).toOpaque())
-        guard connection.handle != nil else { throw .libraryFailed }
+        guard connection.handle != nil else {
+            group.ended(isHandshake: false)
+            throw .libraryFailed
+        }
         connection.isHandshaking = false
         begin(connection, ids: [QUICConnectionID(id, id.count)])
         return connection
@@ -120,19 +137,29 @@ public final class QUICEndpoint {
             let end = min(start + datagramSize, datagrams.count)
             let datagram = UnsafeRawBufferPointer(rebasing: datagrams[start..<end])
             start = end
-            let id = Self.shortID(datagram)
-            if let id, id == currentID, let connection = current, !connection.isClosed {
-                connection.receive(datagram, from: address, now: now)
-                continue
-            }
-            let connection = find(datagram, address, now)
-            if connection !== current { endRun() }
-            current = connection
-            currentID = id
-            guard let connection else { continue }
-            connection.receive(datagram, from: address, now: now)
-            touch(connection)
+            receive(datagram, from: address, forwarded: nil, now: now)
         }
+    }
+
+    /// Takes a datagram that came to another endpoint of the group.
+    public func receive(_ datagram: ForwardedDatagram, now: Instant) {
+        datagram.bytes.withUnsafeBytes { receive($0, from: datagram.from, forwarded: datagram, now: now) }
+    }
+
+    private func receive(
+        _ datagram: UnsafeRawBufferPointer, from address: QUICAddress, forwarded: ForwardedDatagram?, now: Instant
+    ) {
+        let id = Self.shortID(datagram)
+        if let id, id == currentID, let connection = current, !connection.isClosed {
+            return connection.receive(datagram, from: address, now: now)
+        }
+        let connection = find(datagram, address, forwarded, now)
+        if connection !== current { endRun() }
+        current = connection
+        currentID = id
+        guard let connection else { return }
+        connection.receive(datagram, from: address, now: now)
+        touch(connection)
     }
 
     /// Hands up what the last connection received: the next uses the same room.
@@ -154,7 +181,9 @@ public final class QUICEndpoint {
     }
 
     /// The connection that a datagram belongs to, made if it begins one.
-    private func find(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> QUICConnection? {
+    private func find(
+        _ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ forwarded: ForwardedDatagram?, _ now: Instant
+    ) -> QUICConnection? {
         guard let base = datagram.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return nil }
         var header = mq_header()
         guard mq_decode(base, datagram.count, &header) == 0,
@@ -165,10 +194,19 @@ public final class QUICEndpoint {
             negotiateVersion(header, datagram.count, address)
             return nil
         }
+        let owner = member.owner(of: id)
+        if owner != member.index, forwarded == nil {
+            forward(ForwardedDatagram(datagram, from: address, to: owner))
+            return nil
+        }
         if header.is_long != 0 { return accept(datagram, address, now) }
-        if wasReset(datagram, address, now) { return nil }
+        if wasReset(datagram, address, now) || askOthers(datagram, address, forwarded, now) { return nil }
         reset(header, datagram.count, address, now)
         return drop()
+    }
+
+    func forward(_ datagram: ForwardedDatagram) {
+        if !forwards.append(datagram) { droppedCount &+= 1 }
     }
 
     private func drop() -> QUICConnection? {
@@ -181,34 +219,40 @@ public final class QUICEndpoint {
     private func accept(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> QUICConnection? {
         guard let base = datagram.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return nil }
         var initial = mq_initial()
-        guard mq_accept(base, datagram.count, &initial) == 0, handshakeCount < configuration.maximumHandshakes,
-            connectionCount < configuration.maximumConnections
-        else { return drop() }
+        guard mq_accept(base, datagram.count, &initial) == 0 else { return drop() }
         var original = [UInt8](repeating: 0, count: Int(MQ_MAXIMUM_ID_LENGTH))
         var originalCount = 0
         var raw = address.raw
         let hasShownAddress =
             mq_check_retry(
-                &initial, retrySecret, &raw, UInt64(max(0, configuration.retryLifetime.nanoseconds)), now.unsigned,
+                &initial, group.retrySecret, &raw, UInt64(max(0, configuration.retryLifetime.nanoseconds)),
+                now.unsigned,
                 &original, &originalCount) != 0
-        if handshakeCount >= configuration.retryThreshold, !hasShownAddress {
+        let handshakeCount = group.handshakeCount
+        if handshakeCount >= configuration.retryThreshold, handshakeCount < configuration.maximumHandshakes,
+            !hasShownAddress
+        {
             sendRetry(&initial, address, now)
             return nil
         }
+        guard group.begin(isHandshake: true, configuration) else { return drop() }
         let first = withUnsafeBytes(of: &initial.destination) {
             QUICConnectionID($0.baseAddress?.assumingMemoryBound(to: UInt8.self), initial.destination_length)
         }
         let connection = make(.listener, address, nil, now)
         var parameters = parameters(for: connection, now)
-        let id = random.bytes(QUICConnectionID.byteCount)
+        let id = makeID()
         set(&parameters, id)
         connection.handle = original.withUnsafeBufferPointer { bytes in
             mq_server_create(
                 identity.credentials, &parameters, &initial, hasShownAddress ? bytes.baseAddress : nil, originalCount,
                 QUICHandlers.table, Unmanaged.passUnretained(connection).toOpaque())
         }
-        guard connection.handle != nil else { return drop() }
-        handshakeCount += 1
+        guard connection.handle != nil else {
+            group.ended(isHandshake: true)
+            return drop()
+        }
+        self.handshakeCount += 1
         // Until the client knows the new id it sends to the one that it made up.
         begin(connection, ids: [QUICConnectionID(id, id.count), first])
         accepted.append(connection)
@@ -230,7 +274,14 @@ public final class QUICEndpoint {
             connection.ids.append(id)
             connections[id] = connection
         }
-        byAddress[connection.remoteAddress, default: []].append(connection)
+        addAddress(of: connection)
+    }
+
+    /// A new connection id of this endpoint.
+    func makeID() -> [UInt8] {
+        var id = random.bytes(QUICConnectionID.byteCount)
+        member.claim(&id[0])
+        return id
     }
 
     private func parameters(for connection: QUICConnection, _ now: Instant) -> mq_parameters {
@@ -263,13 +314,15 @@ public final class QUICEndpoint {
     func unregister(_ id: QUICConnectionID) { connections[id] = nil }
 
     func handshakeEnded(_ connection: QUICConnection) {
-        if connection.role == .listener { handshakeCount -= 1 }
+        guard connection.role == .listener else { return }
+        handshakeCount -= 1
+        group.handshakeEnded()
     }
 
     func moved(_ connection: QUICConnection, to address: QUICAddress) {
         removeAddress(of: connection)
         connection.remoteAddress = address
-        byAddress[address, default: []].append(connection)
+        addAddress(of: connection)
     }
 
     func ended(_ connection: QUICConnection) {
@@ -277,11 +330,19 @@ public final class QUICEndpoint {
         connection.ids = []
         removeAddress(of: connection)
         connectionCount -= 1
-        if connection.role == .listener, connection.remote == nil { handshakeCount -= 1 }
+        let isHandshake = connection.role == .listener && connection.remote == nil
+        if isHandshake { handshakeCount -= 1 }
+        group.ended(isHandshake: isHandshake)
         touch(connection)
     }
 
+    private func addAddress(of connection: QUICConnection) {
+        byAddress[connection.remoteAddress, default: []].append(connection)
+        group.add(connection.remoteAddress, at: member)
+    }
+
     private func removeAddress(of connection: QUICConnection) {
+        group.remove(connection.remoteAddress, at: member)
         byAddress[connection.remoteAddress]?.removeAll { $0 === connection }
         if byAddress[connection.remoteAddress]?.isEmpty == true { byAddress[connection.remoteAddress] = nil }
     }
@@ -290,71 +351,6 @@ public final class QUICEndpoint {
         guard !connection.isTouched else { return }
         connection.isTouched = true
         touched.append(connection)
-    }
-
-    // MARK: Packets of no connection
-
-    private func answer(_ bytes: [UInt8], to address: QUICAddress) {
-        if !answers.append((Bytes(bytes), address)) { droppedCount &+= 1 }
-    }
-
-    /// A datagram of up to `limit` bytes, written by `body`, which returns how many.
-    private func answer(to address: QUICAddress, limit: Int, _ body: (UnsafeMutablePointer<UInt8>, Int) -> Int) {
-        let bytes = [UInt8](unsafeUninitializedCapacity: limit) { room, count in
-            count = room.baseAddress.map { body($0, limit) } ?? 0
-        }
-        if !bytes.isEmpty { answer(bytes, to: address) }
-    }
-
-    private func negotiateVersion(_ header: mq_header, _ count: Int, _ address: QUICAddress) {
-        // Shorter ones could make this side send more than it got (RFC 9000, 6.1).
-        guard count >= 1200 else { return }
-        let number = UInt8(truncatingIfNeeded: random.next())
-        answer(to: address, limit: 256) { room, limit in
-            withUnsafePointer(to: header) { mq_write_version_negotiation(room, limit, number, $0) }
-        }
-    }
-
-    private func sendRetry(_ initial: inout mq_initial, _ address: QUICAddress, _ now: Instant) {
-        let id = random.bytes(QUICConnectionID.byteCount)
-        var raw = address.raw
-        let secret = retrySecret
-        withUnsafePointer(to: initial) { initial in
-            answer(to: address, limit: 512) { mq_write_retry($0, $1, initial, id, secret, &raw, now.unsigned) }
-        }
-    }
-
-    /// A stateless reset bears a random id, so every connection with that address may be the one meant.
-    private func wasReset(_ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, _ now: Instant) -> Bool {
-        guard let candidates = byAddress[address] else { return false }
-        for connection in candidates.prefix(Self.resetCandidates) {
-            connection.receive(datagram, from: address, now: now)
-            if connection.isClosed { return true }
-        }
-        return false
-    }
-
-    /// Says that the connection of a packet is gone, as often as the limit allows (RFC 9000, 10.3).
-    private func reset(_ header: mq_header, _ count: Int, _ address: QUICAddress, _ now: Instant) {
-        // One byte less than what caused it, so that two that know nothing do not answer each other forever.
-        let size = min(count - 1, 43)
-        guard size >= 21, mayReset(now), let id = header.destination else { return }
-        let noise = random.bytes(size - Int(MQ_TOKEN_LENGTH))
-        let secret = identity.resetSecret
-        answer(to: address, limit: 64) {
-            mq_write_stateless_reset($0, $1, secret, id, header.destination_length, noise, noise.count)
-        }
-    }
-
-    private func mayReset(_ now: Instant) -> Bool {
-        if let resetWindow, now < resetWindow + .seconds(1) {
-            guard resetsInWindow < configuration.resetsPerSecond else { return false }
-        } else {
-            resetWindow = now
-            resetsInWindow = 0
-        }
-        resetsInWindow += 1
-        return true
     }
 }
 

@@ -23,6 +23,8 @@ typedef enum { MQ_TAKEN = 0, MQ_STREAM_FULL = 1, MQ_CONNECTION_FULL = 2, MQ_STRE
 /// What a connection tells and asks its owner, during the calls below. `context` is the owner's.
 typedef struct {
     void (*random)(void *context, uint8_t *bytes, size_t count);
+    /// Makes up a connection id, which cannot be guessed.
+    void (*make_id)(void *context, uint8_t *id, size_t length);
     void (*id_added)(void *context, const uint8_t *id, size_t length);
     void (*id_removed)(void *context, const uint8_t *id, size_t length);
     /// Judges the peer's certificate; `count` is how many the peer sent. Returns 0 to accept it.
