@@ -427,10 +427,8 @@ def bench_relay_over(transport, listen, options):
     relays = [
         Relay("Martlet", martlet_relay("--unlimited", listen=listen)),
         Relay("go-libp2p (p2pd)", p2pd_relay(listen)),
+        Relay("Martlet, one loop", martlet_relay("--unlimited", "--loops", "1", listen=listen)),
     ]
-    if transport == "TCP":
-        # By QUIC all that connect to one port share a loop anyway.
-        relays.append(Relay("Martlet, one loop", martlet_relay("--unlimited", "--loops", "1", listen=listen)))
 
     def figures(mode, count, pairs=1):
         return interleaved([Through(each.name, each, pairs, client=count) for each in relays], mode, options.rounds)

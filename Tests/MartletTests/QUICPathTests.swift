@@ -17,6 +17,8 @@ import Testing
         let address = try Multiaddr(place)
         let node = try await NodePair.node { configuration in
             configuration.listenAddresses = [address]
+            // Its connections live on any of them, wherever their clients send from.
+            configuration.loopCount = 3
             if let key { configuration.identity = key }
             configure(&configuration)
         }
@@ -25,9 +27,12 @@ import Testing
     }
 
     /// A client connected to the server through the forwarder.
-    private func client(of server: Node, through forwarder: UDPForwarder) async throws -> Node {
+    private func client(
+        of server: Node, through forwarder: UDPForwarder, listening: [Multiaddr] = []
+    ) async throws -> Node {
         let node = try await NodePair.node { configuration in
-            configuration.listenAddresses = []
+            configuration.listenAddresses = listening
+            configuration.loopCount = 3
             // However slow the machine is, silence alone ends nothing.
             configuration.connection.deadAfter = nil
         }
@@ -59,11 +64,13 @@ import Testing
         await server.stop()
     }
 
-    @Test func aServerThatForgotItsClientsSaysSo() async throws {
+    /// A client that listens dials from that port, at which what the server says may come to any of its loops.
+    @Test(arguments: [[], [QUICPathTests.place]])
+    func aServerThatForgotItsClientsSaysSo(_ listening: [String]) async throws {
         let key = KeyPair.generate()
         let first = try await server(key)
         let forwarder = try await forwarder(to: first)
-        let client = try await client(of: first, through: forwarder)
+        let client = try await client(of: first, through: forwarder, listening: try listening.map { try Multiaddr($0) })
         let events = client.subscribeToEvents()
         // From now on the client knows that its handshake has arrived; until then it may say nothing that is answered by a reset.
         #expect(try await client.ping(key.peerID).count == 1)

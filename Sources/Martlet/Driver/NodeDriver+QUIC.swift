@@ -17,10 +17,7 @@ extension NodeDriver {
         guard let socketAddress = SocketAddress(address) else {
             throw MartletError(.invalidArgument, "cannot listen at \(address): not an address that sockets know")
         }
-        let loop = loops.next()
-        let socket = try await loop.perform { [self] in
-            try makeListener(loop, socketAddress, quic)
-        }
+        let socket = try await makeListeners(socketAddress, quic)
         try await onHome { $0.quicSockets.append(socket) }
         guard let bound = socket.address.quicMultiaddr else {
             throw MartletError(.internalError, "the bound address \(socket.address) has no multiaddr")
@@ -28,21 +25,42 @@ extension NodeDriver {
         return bound
     }
 
+    /// Opens a socket on each loop; returns the first.
+    private func makeListeners(_ address: SocketAddress, _ quic: QUICSettings) async throws -> QUICSocket {
+        let bound = try QUICSocket.bindGroup(of: loops.loops.count, at: address)
+        let group = bound.count > 1 ? QUICSocketGroup(count: bound.count) : nil
+        var members: [QUICSocket] = []
+        do {
+            for (index, (bound, loop)) in zip(bound, loops.inTurn()).enumerated() {
+                let socket = try await loop.perform { [self] in try makeListener(loop, bound, group, index, quic) }
+                members.append(socket)
+            }
+        } catch {
+            for socket in members { socket.loop.execute { socket.closeWhenIdle() } }
+            throw error
+        }
+        return members[0]
+    }
+
     private func makeListener(
-        _ loop: EventLoop, _ address: SocketAddress, _ quic: QUICSettings
+        _ loop: EventLoop, _ bound: BoundDatagramSocket, _ group: QUICSocketGroup?, _ index: Int, _ quic: QUICSettings
     ) throws(SocketError) -> QUICSocket {
         let socket = runQUIC(
-            over: try QUICSocket.bind(loop: loop, at: address), on: loop, isListening: true, accepts: true, quic)
-        socket.stun = STUNSockets(beside: socket.address.ipAddress, loop: loop)
+            over: try DatagramSocket(loop: loop, over: bound), on: loop, isListening: true, in: group, index: index,
+            accepts: true, quic)
+        if index == 0 { socket.stun = STUNSockets(beside: socket.address.ipAddress, loop: loop) }
         return socket
     }
 
     /// - Parameter isListening: whether the socket is one that the node listens at, which it may announce.
     func runQUIC(
-        over bound: DatagramSocket, on loop: EventLoop, isListening: Bool, accepts: Bool, _ quic: QUICSettings
+        over bound: DatagramSocket, on loop: EventLoop, isListening: Bool, in group: QUICSocketGroup? = nil,
+        index: Int = 0, accepts: Bool, _ quic: QUICSettings
     ) -> QUICSocket {
-        QUICSocket(loop: loop, over: bound, isListening: isListening, settings: quic, counters: counters) {
-            [weak self] socket, connection in
+        QUICSocket(
+            loop: loop, over: bound, isListening: isListening, in: group, index: index, settings: quic,
+            counters: counters
+        ) { [weak self] socket, connection in
             guard let self, accepts else { return socket.refuse(connection) }
             accepted(connection, socket)
         } packet: { [weak self] socket, bytes, address in
@@ -92,9 +110,10 @@ extension NodeDriver {
         reachability.noteContact(with: target, from: listening?.address.quicMultiaddr)
         let dialer = quicDialers[nextQUICDialer % quicDialers.count]
         if listening == nil { nextQUICDialer += 1 }
-        (listening?.loop ?? dialer.loop).execute { [self] in
+        let member = listening?.group?.next() ?? listening
+        (member?.loop ?? dialer.loop).execute { [self] in
             do {
-                let socket = try listening ?? dialer.socket(for: target)
+                let socket = try member ?? dialer.socket(for: target)
                 let connection = try socket.connect(to: remote, expecting: expecting)
                 run(id, .dialer, address, connection, socket)
             } catch {

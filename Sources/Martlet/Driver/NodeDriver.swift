@@ -28,7 +28,7 @@ final class NodeDriver: @unchecked Sendable {
     let quic: QUICSettings?
     /// The relay that this node is, if it is one.
     var relay: RelayService?
-    /// UDP sockets that listen.
+    /// UDP sockets that listen: of each address the first (`QUICSocketGroup`).
     var quicSockets: [QUICSocket] = []
     /// One for each loop, in turn; none without QUIC.
     let quicDialers: [QUICDialer]

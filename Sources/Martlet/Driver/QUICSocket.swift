@@ -8,7 +8,8 @@ import MartletReachability
 import MartletRuntime
 import MartletSwarm
 
-/// One UDP socket with its QUIC endpoint and the connections over it, all on one loop.
+/// One UDP socket with its QUIC endpoint and the connections over it, all on one loop. An address that the node listens at has one for
+/// each loop (`QUICSocketGroup`).
 final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     /// Batches of one connection that are sent before others have their turn.
     private static let batchesPerTurn = 8
@@ -19,6 +20,11 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     let loop: EventLoop
     let address: SocketAddress
     let isListening: Bool
+    /// Those with which this one shares its address, and its place among them.
+    let group: QUICSocketGroup?
+    private let index: Int
+    /// What came to others and is for this one.
+    let handover: QUICHandover
     private let socket: DatagramSocket
     private let endpoint: QUICEndpoint
     private let counters: NodeCounters
@@ -39,13 +45,24 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     private var blocked: (Bytes, DatagramBatch)?
     private var isClosing = false
 
-    /// Opens a UDP socket fit for QUIC. In-loop only.
-    static func bind(loop: EventLoop, at address: SocketAddress) throws(SocketError) -> DatagramSocket {
+    /// How a UDP socket is fit for QUIC.
+    private static var options: DatagramOptions {
         var options = DatagramOptions()
         options.joinsDatagrams = true
         options.sendBufferSize = DatagramBuffers.wanted.sendByteCount
         options.receiveBufferSize = DatagramBuffers.wanted.receiveByteCount
-        return try DatagramSocket.bind(loop: loop, address: address, options: options)
+        return options
+    }
+
+    /// Opens a UDP socket fit for QUIC. In-loop only.
+    static func bind(loop: EventLoop, at address: SocketAddress) throws(SocketError) -> DatagramSocket {
+        try DatagramSocket.bind(loop: loop, address: address, options: options)
+    }
+
+    /// Sockets that share an address, one for each of `count` loops; where the system cannot do that, one.
+    static func bindGroup(of count: Int, at address: SocketAddress) throws(SocketError) -> [BoundDatagramSocket] {
+        try BoundDatagramSocket.group(
+            of: min(count, QUICEndpointGroup.maximumCount), at: address, options: options)
     }
 
     /// A socket that only dials. In-loop only.
@@ -59,7 +76,9 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
 
     /// Runs QUIC over a socket made by `bind`. In-loop only.
     init(
-        loop: EventLoop, over bound: DatagramSocket, isListening: Bool, settings: QUICSettings, counters: NodeCounters,
+        loop: EventLoop, over bound: DatagramSocket, isListening: Bool, in group: QUICSocketGroup? = nil,
+        index: Int = 0,
+        settings: QUICSettings, counters: NodeCounters,
         accept: @escaping @Sendable (QUICSocket, QUICConnection) -> Void,
         packet: @escaping @Sendable (QUICSocket, [UInt8], SocketAddress) -> Void
     ) {
@@ -70,16 +89,22 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         room = .allocate(byteCount: DatagramBatch.room, alignment: 64)
         self.loop = loop
         self.isListening = isListening
+        self.group = group
+        self.index = index
+        handover = QUICHandover(loop: loop)
         self.counters = counters
         self.accept = accept
         self.packet = packet
         endpoint = QUICEndpoint(
-            identity: settings.identity, localAddress: local, configuration: settings.configuration,
-            connection: settings.connection, budget: settings.budget, pool: settings.pool, random: .system,
+            identity: settings.identity, localAddress: local, group: group?.endpoints, index: index,
+            configuration: settings.configuration, connection: settings.connection, budget: settings.budget,
+            pool: settings.pool, random: .system,
             now: loop.now, wallTime: .systemNow())
         super.init()
         socket.delegate = self
         settings.buffers.opened(with: bound.kernelBuffers)
+        handover.socket = self
+        group?.add(self, at: index)
     }
 
     deinit { room.deallocate() }
@@ -104,10 +129,13 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         closeIfIdle()
     }
 
-    /// Takes no new connections and closes when the last one is gone.
+    /// Takes no new connections and closes when the last one is gone. The first of a group has all of them do so.
     func closeWhenIdle() {
+        guard !isClosing else { return }
         isClosing = true
         closeIfIdle()
+        guard index == 0, let group else { return }
+        for other in group.members where other !== self { other.loop.execute { other.closeWhenIdle() } }
     }
 
     private func closeIfIdle() {
@@ -128,6 +156,9 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         endpoint.receive(UnsafeRawBufferPointer(region.mutableBytes), datagramSize: size, from: from, now: loop.now)
     }
 
+    /// Takes what came to another socket of the group. `datagramBatchEnded` follows.
+    func received(_ datagram: ForwardedDatagram) { endpoint.receive(datagram, now: loop.now) }
+
     /// Takes datagrams without the bit that all of QUIC's have (RFC 9000, 17.2 and 17.3). The kernel joins datagrams of one sender,
     /// of which the last may be shorter and of another kind. Returns whether nothing of QUIC's is among them.
     private func takePackets(_ region: ReceivedRegion, _ size: Int, _ address: SocketAddress) -> Bool {
@@ -144,8 +175,11 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         return first & 0x40 == 0
     }
 
-    private func take(_ bytes: [UInt8], _ address: SocketAddress) {
+    /// Takes a datagram that is not QUIC's. Others than the first of a group get one only behind those of QUIC that the kernel joined
+    /// it to.
+    func take(_ bytes: [UInt8], _ address: SocketAddress) {
         guard bytes.count <= Self.packetByteCountLimit, let ip = address.ipAddress else { return }
+        if let group, index != 0 { return group.forward(packet: Bytes(bytes), from: address) }
         if isListening {
             let from = TransportAddress(ip, port: address.port)
             if let answer = responder.answer(
@@ -174,6 +208,7 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
         while let connection = endpoint.nextAccepted() {
             if isClosing { refuse(connection) } else { accept(self, connection) }
         }
+        while let datagram = endpoint.nextForward() { group?.forward(datagram) }
         while let connection = endpoint.nextTouched() { drivers[ObjectIdentifier(connection)]?.served() }
         while let (bytes, address) = endpoint.nextAnswer() {
             // A full queue drops what may be lost anyway.
@@ -183,6 +218,7 @@ final class QUICSocket: LoopWork, DatagramSocketDelegate, @unchecked Sendable {
     }
 
     func datagramSocketClosed(_ error: SocketError?) {
+        group?.remove(at: index)
         let reason = error.map { "\($0)" } ?? "the UDP socket was closed"
         for driver in drivers.values.sorted(by: { $0.id < $1.id }) { driver.transportClosed(reason) }
     }

@@ -1,7 +1,11 @@
+import CNgtcp2
 public import MartletCore
 
 /// A datagram that came to one endpoint of a group and is for another.
 public struct ForwardedDatagram: Sendable {
+    /// Longer ones are dropped: no peer sends them, unless it means harm.
+    static let maximumByteCount = Int(MQ_MAXIMUM_DATAGRAM)
+
     public let bytes: Bytes
     public let from: QUICAddress
     /// The index of the endpoint that is to have it.

@@ -53,7 +53,7 @@ extension QUICEndpoint {
         asked.insert(member.index)
         guard let other = group.member(at: address, besides: asked), !isFirst || group.mayAsk(configuration, now: now)
         else { return false }
-        forward(ForwardedDatagram(datagram, from: address, to: other, asked: asked))
+        forward(datagram, address, to: other, asked: asked)
         return true
     }
 

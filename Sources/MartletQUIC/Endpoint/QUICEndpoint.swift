@@ -196,7 +196,7 @@ public final class QUICEndpoint {
         }
         let owner = member.owner(of: id)
         if owner != member.index, forwarded == nil {
-            forward(ForwardedDatagram(datagram, from: address, to: owner))
+            forward(datagram, address, to: owner)
             return nil
         }
         if header.is_long != 0 { return accept(datagram, address, now) }
@@ -205,8 +205,12 @@ public final class QUICEndpoint {
         return drop()
     }
 
-    func forward(_ datagram: ForwardedDatagram) {
-        if !forwards.append(datagram) { droppedCount &+= 1 }
+    /// Has another endpoint of the group get a datagram.
+    func forward(
+        _ datagram: UnsafeRawBufferPointer, _ address: QUICAddress, to other: Int, asked: Set64 = Set64()
+    ) {
+        guard datagram.count <= ForwardedDatagram.maximumByteCount, !forwards.isFull else { return droppedCount &+= 1 }
+        _ = forwards.append(ForwardedDatagram(datagram, from: address, to: other, asked: asked))
     }
 
     private func drop() -> QUICConnection? {

@@ -42,9 +42,17 @@ public final class EventLoopGroup: Sendable {
     }
 
     /// The loops in turn.
-    public func next() -> EventLoop {
+    public func next() -> EventLoop { loops[nextIndex()] }
+
+    /// All loops, beginning with the next in turn.
+    public func inTurn() -> [EventLoop] {
+        let first = nextIndex()
+        return Array(loops[first...] + loops[..<first])
+    }
+
+    private func nextIndex() -> Int {
         let (index, _) = turn.add(1, ordering: .relaxed)
-        return loops[Int(UInt(bitPattern: index) % UInt(loops.count))]
+        return Int(UInt(bitPattern: index) % UInt(loops.count))
     }
 
     /// Closes every socket, listener, timer and look-up of all loops and waits until their threads are gone.
