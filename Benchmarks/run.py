@@ -7,8 +7,10 @@ Called by run.sh, which puts it into a network namespace of its own.
 """
 
 import argparse
+import atexit
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -344,15 +346,35 @@ def bench_beside(options):
 
 
 class Relay:
-    """A process that relays, and its address."""
+    """A process that relays, and its address.
 
-    def __init__(self, name, command):
-        self.name, self.command = name, command
+    `share`, of one processor, is what it may have: a little of every 10 ms, so that it is the bound and not the ends."""
+
+    def __init__(self, name, command, share=None):
+        self.name, self.command, self.share = name, command, share
 
     def start(self):
         process = spawn(self.command(str(Path(scratch.name) / f"relay-{time.monotonic_ns()}")))
+        if self.share:
+            hold(process.pid, self.share)
         first = json.loads(next_line(process, self.name))
         return process, first.get("address") or first["addrs"][0]
+
+
+def hold(pid, share):
+    """Gives a process, and what it starts, a share of one processor, by a control group of either version."""
+    period = 10_000
+    old = Path("/sys/fs/cgroup/cpu")
+    group = (old if old.is_dir() else old.parent) / f"martlet-bench-{os.getpid()}"
+    if not group.is_dir():
+        group.mkdir()
+        atexit.register(group.rmdir)
+    if old.is_dir():
+        (group / "cpu.cfs_period_us").write_text(str(period))
+        (group / "cpu.cfs_quota_us").write_text(str(int(share * period)))
+    else:
+        (group / "cpu.max").write_text(f"{int(share * period)} {period}")
+    (group / "cgroup.procs").write_text(str(pid))
 
 
 def martlet_relay(*limits, listen=LISTEN):
@@ -382,6 +404,9 @@ class Behind(Martlet):
 class Through(Martlet):
     """Pairs of Martlet nodes, each pair with no other way than through a relay."""
 
+    # What the error says when the relay has cut a connection off.
+    cut_off = ("at its limit",)
+
     def __init__(self, name, relay, pairs=1, **more):
         super().__init__(name, **more)
         self.relay, self.pairs = relay, pairs
@@ -393,16 +418,19 @@ class Through(Martlet):
             except Failed as error:
                 # Given limits of its own, p2pd often runs with the usual ones all the same: it starts two relays, and the one
                 # that is ready last serves.
-                if "at its limit" not in str(error):
+                if not any(each in str(error) for each in self.cut_off):
                     raise
         raise Failed(f"{self.name}: the relay's limits are not lifted")
+
+    def pair(self, number, address):
+        socket = Path(scratch.name) / f"end-{time.monotonic_ns()}-{number}"
+        return Behind(self.name, socket, serve=["--relay", address], client=self.client)
 
     def run_once(self, mode):
         process, address = self.relay.start()
         try:
             before = cpu_seconds(process.pid)
-            sockets = [Path(scratch.name) / f"end-{time.monotonic_ns()}-{number}" for number in range(self.pairs)]
-            pairs = [Behind(self.name, socket, serve=["--relay", address], client=self.client) for socket in sockets]
+            pairs = [self.pair(number, address) for number in range(self.pairs)]
             with ThreadPoolExecutor(self.pairs) as pool:
                 figures = list(pool.map(lambda pair: pair.run(mode), pairs))
             together = figures[0]
@@ -417,21 +445,47 @@ class Through(Martlet):
             stop(process)
 
 
+class ThroughWithP2pd(Through):
+    """Pairs of p2pd's daemons instead. They do not say why a stream has ended."""
+
+    # A daemon that asks the relay before it serves does not ask again for long.
+    cut_off = ("EOFError", "ConnectionResetError", "BrokenPipeError", "the server ended")
+
+    def pair(self, number, address):
+        return Peer(self.name, "p2pd", serve=["--relay", address], client=self.client)
+
+
+def internet_address():
+    """An address that looks like one of the internet, on the loopback interface; for namespaces that have no other."""
+    if [name for _, name in socket.if_nameindex()] != ["lo"]:
+        raise SystemExit("relay: only in a network namespace of its own, as run.sh makes it")
+    address = "9.9.9.1"
+    subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
+    return address
+
+
 def bench_relay(options):
-    """What a relay carries: the same Martlet ends for each, and nothing else between them."""
+    """What a relay carries: the same Martlet ends for each, and go-libp2p at all three places as its users have it."""
     for transport, listen in (("TCP", LISTEN), ("QUIC", LISTEN_QUIC)):
         bench_relay_over(transport, listen, options)
 
 
 def bench_relay_over(transport, listen, options):
     relays = [
-        Relay("Martlet", martlet_relay("--unlimited", listen=listen)),
-        Relay("go-libp2p (p2pd)", p2pd_relay(listen)),
-        Relay("Martlet, one loop", martlet_relay("--unlimited", "--loops", "1", listen=listen)),
+        Relay("Martlet", martlet_relay("--unlimited", listen=listen), options.relay_share),
+        Relay("go-libp2p (p2pd)", p2pd_relay(listen), options.relay_share),
+        Relay("Martlet, one loop", martlet_relay("--unlimited", "--loops", "1", listen=listen), options.relay_share),
     ]
+    # p2pd reserves only at addresses of the internet.
+    outside = listen.replace("127.0.0.1", internet_address())
+    whole = Relay("go-libp2p (p2pd), its ends too", p2pd_relay(outside), options.relay_share)
 
     def figures(mode, count, pairs=1):
-        return interleaved([Through(each.name, each, pairs, client=count) for each in relays], mode, options.rounds)
+        systems = [Through(each.name, each, pairs, client=count) for each in relays]
+        # The daemon has no calls.
+        if mode != "rpc":
+            systems.append(ThroughWithP2pd(whole.name, whole, pairs, client=count))
+        return interleaved(systems, mode, options.rounds)
 
     for pairs in (1, 4):
         results = with_bytes(figures("stream", ["--bytes", str(options.bytes // pairs)], pairs), options.bytes)
@@ -562,6 +616,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bytes", type=int, default=1 << 30)
     parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--relay-share", type=float, help="of one processor, that `relay` holds relays to (root; control groups)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="martlet-bench-") as folder:
         scratch = argparse.Namespace(name=folder)

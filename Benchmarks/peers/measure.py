@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--beside-bulk", type=int, help="bytes of each of two calls that are always under way meanwhile")
     parser.add_argument("--way", default="", help="which of several ways the system has")
+    parser.add_argument("--relay", help="the address of a relay that this end is to be reached through, and no other way")
     parser.add_argument("--host", default="127.0.0.1", help="the address of this end")
     parser.add_argument("--quic", action="store_true", help="QUIC instead of TCP, where the system has both")
     return parser.parse_args()

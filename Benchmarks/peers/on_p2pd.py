@@ -1,5 +1,6 @@
 """go-libp2p's p2pd: one process per end plus this small client on its Unix socket, as every user of the daemon has it."""
 
+import sys
 import time
 
 from measure import Stopwatch, arguments, serve_until_told
@@ -10,6 +11,8 @@ from p2pd_control import Daemon, receive_exactly
 SINK, ECHO = "/bench/sink/1.0.0", "/bench/echo/1.0.0"
 NOISE_ONLY = ["-tls=false"]
 PIECE = bytes(1 << 20)
+# Limits that a relay names do not matter to the daemon's streams, but it has to be told that it may use relays.
+RELAYED = [*NOISE_ONLY, "-relay=true", "-relayService=false", "-forceReachabilityPrivate"]
 
 
 def sink(stream, peer):
@@ -26,14 +29,34 @@ def echo(stream, peer):
         stream.sendall(data)
 
 
+def behind(relay):
+    """A daemon that holds a reservation and listens nowhere, so that there is no other way to it, and its address."""
+    client = ["-dhtClient", "-b", "-bootstrapPeers", relay, "-autoRelay", "-trustedRelays", relay, "-relayDiscovery=false"]
+    daemon = Daemon(options=[*RELAYED, *client])
+    deadline = time.monotonic() + 30
+    while not any("/p2p-circuit" in each for each in daemon.current_addresses()):
+        if time.monotonic() > deadline:
+            daemon.close()
+            sys.exit("no reservation at the relay")
+        time.sleep(0.05)
+    assert all("/p2p-circuit" in each for each in daemon.current_addresses())
+    return daemon, f"{relay}/p2p-circuit/p2p/{daemon.peer}"
+
+
 options = arguments()
-if options.mode == "serve":
+if options.mode == "serve" and options.relay:
+    daemon, address = behind(options.relay)
+    with daemon:
+        daemon.handle(SINK, sink)
+        daemon.handle(ECHO, echo)
+        serve_until_told(address)
+elif options.mode == "serve":
     with Daemon(f"/ip4/{options.host}/" + ("udp/0/quic-v1" if options.quic else "tcp/0"), NOISE_ONLY) as daemon:
         daemon.handle(SINK, sink)
         daemon.handle(ECHO, echo)
         serve_until_told(f"{daemon.addresses[0]}/p2p/{daemon.peer}")
 else:
-    with Daemon(options=NOISE_ONLY) as daemon:
+    with Daemon(options=RELAYED if "/p2p-circuit" in options.address else NOISE_ONLY) as daemon:
         peer = peer_of(options.address)
         if options.mode != "dial":
             daemon.connect(options.address)
