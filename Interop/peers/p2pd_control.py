@@ -116,9 +116,15 @@ class Daemon:
     def disconnect(self, peer):
         self._request((1, DISCONNECT), (7, encode((1, base58.b58decode(peer)))))
 
+    def _listed(self):
+        return [decode(each) for each in self._request((1, LIST_PEERS)).get(6, [])]
+
     def peers(self):
-        listed = self._request((1, LIST_PEERS)).get(6, [])
-        return [base58.b58encode(decode(each)[1][0]).decode() for each in listed]
+        return [base58.b58encode(each[1][0]).decode() for each in self._listed()]
+
+    def addresses_of(self, peer):
+        """The remote address of each connection with the peer."""
+        return [str(Multiaddr(each[2][0])) for each in self._listed() if base58.b58encode(each[1][0]).decode() == peer]
 
     def open_stream(self, peer, *protocols, timeout=10):
         """A socket that is the stream. Closing its writing end closes the whole stream: see ../README.md."""

@@ -20,6 +20,10 @@ class Link:
             # No queue of the kernel's in front of the link's own: that one has the length asked for.
             namespace.ip(f"link set dev {device} txqueuelen 10000 up")
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def close(self):
         """Ends the link and says what it carried."""
         self._process.terminate()

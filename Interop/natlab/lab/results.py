@@ -74,7 +74,7 @@ def _group(system, transport, cells):
         f"{sum(map(is_good, runs))} of {len(runs)} runs as the kinds allow"]
     failures = [f"* {each['dialer']} → {each['target']}, run {each['run']}: {each['path'] or 'not reached'}"
                 f"{', ' + each['error'] if each['error'] else ''}, logs in {each['logs']}" for each in runs if not is_good(each)]
-    failures += [f"* {each['dialer']} → {each['target']}, run {each['run']}: first answer after {each['first_answer_ms']} ms (threads waited "
+    failures += [f"* {each['dialer']} → {each['target']}, run {each['run']}: first answer after {each['first_answer_ms']} ms (waited "
                  f"for a processor, ms: {each['waited_ms']}), logs in {each['logs']}" for each in runs if is_slow(each)]
     return "\n\n".join(parts + (["\n".join(failures)] if failures else []))
 

@@ -42,7 +42,7 @@ class Martlet(System):
         return node, peer
 
     def dial(self, site, relays, peer, seconds, name="dialer"):
-        before = {each: each.waited_ms() for each in self.programs}
+        before = self.waited()
         began = time.monotonic()
         listen = self.options("--listen", self.listen_behind(site, port=0))
         dialing = self.program(site.host, self.command(
@@ -54,7 +54,7 @@ class Martlet(System):
                 outcome.error = said["error"].get("message")
             if outcome.first_answer_ms is None and "rtt_us" in said:
                 outcome.first_answer_ms = round((at - began) * 1000)
-                outcome.waited_ms = {each.log.stem: each.waited_ms() - before.get(each, 0) for each in self.programs}
+                outcome.waited_ms = {each: waited - before.get(each, 0) for each, waited in self.waited().items()}
             if "path" in said:
                 outcome.path = said["path"]
                 outcome.transport = said.get("transport", outcome.transport)

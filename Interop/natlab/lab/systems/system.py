@@ -29,10 +29,20 @@ class Outcome:
     first_answer_ms: int = None  # from the start of the dialing program, over whatever path
     upgrade_ms: int = None  # from the relayed connection to the direct one
     answers: bool = False  # whether calls are answered at the end
-    # Until the first answer, by program: how long its threads waited for a processor, all together.
+    # Until the first answer, by program and line of the lab: how long its threads waited for a processor, all together.
     waited_ms: dict = None
     error: str = None
     logs: str = None  # the folder with what the programs said
+
+
+def waited_ms(pid):
+    """How long those threads of a process that still run have waited for a processor since they began, all together."""
+    waited = 0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/schedstat") as file:
+                waited += int(file.read().split()[1])
+    return round(waited / 1e6)
 
 
 class Program:
@@ -100,15 +110,6 @@ class Program:
     def pid(self):
         return self._process.pid
 
-    def waited_ms(self):
-        """How long those of its threads that still run have waited for a processor since they began, all together."""
-        waited = 0
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for thread in os.listdir(f"/proc/{self.pid}/task"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
-                    waited += int(file.read().split()[1])
-        return round(waited / 1e6)
-
     def finish_input(self):
         self._process.stdin.close()
 
@@ -159,6 +160,12 @@ class System:
         made = Program(namespace, command, self.folder / f"{name}.log", environment)
         self.programs.append(made)
         return made
+
+    def waited(self):
+        """How long each program, and each line of the lab, has waited for a processor, in milliseconds."""
+        programs = {each.log.stem: each.pid for each in self.programs}
+        lines = {f"line {number}": each.pid for number, each in enumerate(self.lab.links)}
+        return {name: waited_ms(pid) for name, pid in (programs | lines).items()}
 
     def listen_addresses(self, host="0.0.0.0", port=4001):
         ways = {"udp": f"/ip4/{host}/udp/{port}/quic-v1", "tcp": f"/ip4/{host}/tcp/{port}"}
