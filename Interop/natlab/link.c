@@ -135,6 +135,17 @@ static void deliver(struct direction *d, uint64_t now) {
     }
 }
 
+// A link does not wait for the programs that use it. Where the kernel schedules sessions as groups, priority counts only inside of
+// one: so it has a session of its own, with a priority of its own.
+static void hurry(void) {
+    setpriority(PRIO_PROCESS, 0, -15);
+    setsid();
+    int group = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (group < 0) return;
+    if (write(group, "-15", 3) < 0) perror("link: autogroup");
+    close(group);
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) {
         fprintf(stderr, "usage: link NAMESPACE:DEVICE NAMESPACE:DEVICE [--delay MS] [--rate MBIT] [--loss PERCENT] [--queue KIB] "
@@ -170,7 +181,7 @@ int main(int argc, char **argv) {
         for (uint32_t place = 0; place < slot_count; place++) d->unused[place] = place;
     }
     prctl(PR_SET_TIMERSLACK, 1);
-    setpriority(PRIO_PROCESS, 0, -15); // a link does not wait for the programs that use it
+    hurry();
     // Signals come while it waits and at no other time: one between the look at `ended` and the wait would be slept over.
     sigset_t ending, none;
     sigemptyset(&ending);
