@@ -19,6 +19,8 @@ import Testing
             configuration.listenAddresses = [address]
             // Its connections live on any of them, wherever their clients send from.
             configuration.loopCount = 3
+            // However slow the machine is, silence alone ends nothing.
+            configuration.connection.deadAfter = nil
             if let key { configuration.identity = key }
             configure(&configuration)
         }
@@ -33,7 +35,6 @@ import Testing
         let node = try await NodePair.node { configuration in
             configuration.listenAddresses = listening
             configuration.loopCount = 3
-            // However slow the machine is, silence alone ends nothing.
             configuration.connection.deadAfter = nil
         }
         let way = try #require(forwarder.address.quicMultiaddr)

@@ -48,11 +48,17 @@ public func fuzz(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
         turn += 1
         // From the first to the second, which asks the first, and back for an answer.
         var forwardCount = 0
-        while let datagram = endpoints.lazy.compactMap({ $0.nextForward() }).first {
-            forwardCount += 1
-            guard forwardCount <= 2 * group.count else { fatalError("a datagram goes around") }
-            endpoints[datagram.member].receive(datagram, now: now)
+        while forwardCount <= 2 * group.count {
+            let before = forwardCount
+            for endpoint in endpoints {
+                while let datagram = endpoint.nextForward() {
+                    forwardCount += 1
+                    endpoints[datagram.member].receive(datagram, now: now)
+                }
+            }
+            if forwardCount == before { break }
         }
+        guard forwardCount <= 2 * group.count else { fatalError("a datagram goes around") }
         for endpoint in endpoints {
             while let accepted = endpoint.nextAccepted() { connections.append(accepted) }
             while endpoint.nextTouched() != nil {}
