@@ -43,9 +43,10 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
 
     // Confined to the loop, whose turns do not overlap: the run-time check for that is spared.
     @exclusivity(unchecked) private var stream: PeerStream?
-    @exclusivity(unchecked) private var isOpen = false
-    /// When both sides had agreed on the protocol.
-    private(set) var openedAt: Instant?
+    /// Whether bytes may be sent, perhaps before the peer has agreed on the protocol.
+    @exclusivity(unchecked) private(set) var isOpen = false
+    /// When something came for the first time, so that the peer speaks the protocol.
+    @exclusivity(unchecked) private(set) var heardAt: Instant?
     private var isClosed = false
     private var hello: [UInt8] = []
     @exclusivity(unchecked) private var effects = RPCPeer.Effects()
@@ -103,7 +104,6 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     func streamOpened(_ stream: PeerStream) {
         self.stream = stream
         isOpen = true
-        openedAt = loop.now
         if admission != nil, peer == nil { return stream.startDeadline() }
         stream.setPriority(lane.streamPriority)
         // Not from inside the opening itself, which may hold nothing but is simpler to reason about from outside.
@@ -113,6 +113,7 @@ final class RPCLink: LoopWork, StreamHandler, @unchecked Sendable {
     func streamReceived(_ bytes: Bytes, on stream: PeerStream) {
         // Windows of calls bound what is kept, so the stream's own need not.
         stream.consumed(bytes.count)
+        if heardAt == nil { heardAt = loop.now }
         if let peer {
             peer.received(bytes, on: self, &effects)
         } else {

@@ -53,7 +53,7 @@ extension RPCPeer {
             setLink(nil, of: link.lane)
             session.linkLost(link.lane, now: now)
             guard role == .caller else { return }
-            vainLinks = link.openedAt.map { now - $0 >= RPCPeer.usefulLink } ?? false ? 0 : vainLinks + 1
+            vainLinks = link.heardAt.map { now - $0 >= RPCPeer.usefulLink } ?? false ? 0 : vainLinks + 1
             switch reason {
             case .notSpoken:
                 session.fail(RPCError(.unimplemented, "the peer does not speak \(NodeRPC.protocolID)"))
@@ -143,9 +143,14 @@ extension RPCPeer {
     }
 
     /// Gives a link its stream. False when the connection takes none: then the lane is without link again.
+    ///
+    /// The hello goes along with the proposal although it may not be known yet that the peer speaks the protocol: that spares the
+    /// first call a round trip, and calls wait for the welcome anyway. Who does not speak it may reset the stream for a hello that it
+    /// cannot read, before it was heard to say no; so after a link in vain the answer is waited for.
     private func open(_ link: RPCLink, on connection: ConnectionDriver, _ expected: RPCSession) -> Bool {
         do {
-            link.attach(try connection.openStream([NodeRPC.protocolID], handler: link))
+            let isHopeful = withLock { vainLinks == 0 }
+            link.attach(try connection.openStream([NodeRPC.protocolID], isHopeful: isHopeful, handler: link))
             return true
         } catch {
             let now = connection.loop.now
