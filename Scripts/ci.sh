@@ -42,13 +42,15 @@ unit_tests() {
     skipped=$((skipped + $(grep -cE '(Test|Suite) .* skipped' "$logs/test" || true)))
 }
 
-# pytest NAME SCRIPT: pytest's closing line looks like: 82 passed in 78.94s
+# pytest NAME SCRIPT: pytest's closing line looks like: 82 passed, 1 skipped in 78.94s
 pytest() {
     "$2" 2>&1 | tee "$logs/$1"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
-    local count
-    count=$(tail -n 5 "$logs/$1" | sed -nE 's/^([^0-9]*)([0-9]+) passed.*/\2/p' | tail -n 1)
-    passed=$((passed + ${count:-0}))
+    local count word
+    for word in passed skipped; do
+        count=$(tail -n 1 "$logs/$1" | grep -oE "[0-9]+ $word" | grep -oE '[0-9]+' || true)
+        declare -g "$word=$((${!word} + ${count:-0}))"
+    done
 }
 
 examples() {
