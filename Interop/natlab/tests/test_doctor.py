@@ -30,7 +30,7 @@ FOUND = {
 }
 
 
-def diagnose(lab, site, *words, seconds=6, status=0):
+def diagnose(lab, site, *words, seconds=9, status=0):
     """What `martlet doctor` says in a temporary node, to programs and in a run of its own to people."""
     with Martlet(lab, BOTH) as martlet:
         relay = martlet.usable(site, martlet.start_relay()[1])[0]
