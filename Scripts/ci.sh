@@ -36,7 +36,8 @@ check_binary() {
 
 # Swift Testing's closing lines look like: Test run with 12 tests in 3 suites passed after 0.1 seconds.
 unit_tests() {
-    swift test --skip-build --disable-xctest 2>&1 | tee "$logs/test"
+    # They take two minutes; a test that hangs is not waited for.
+    timeout --signal=ABRT 900 swift test --skip-build --disable-xctest 2>&1 | tee "$logs/test"
     [ "${PIPESTATUS[0]}" = 0 ] || return 1
     passed=$((passed + $(sed -nE 's/.*Test run with ([0-9]+) tests?.* passed.*/\1/p' "$logs/test" | awk '{ n += $1 } END { print n + 0 }')))
     skipped=$((skipped + $(grep -cE '(Test|Suite) .* skipped' "$logs/test" || true)))

@@ -2,6 +2,7 @@ import MartletCore
 import MartletIdentity
 import MartletRPC
 import MartletRuntime
+import Synchronization
 import Testing
 
 @testable import Martlet
@@ -48,6 +49,28 @@ private func waitForHolders(_ count: Int, at node: Node) async throws {
     while caller.shards.known.first?.shards.first?.layers != 8..<16 { try await Task.sleep(for: .milliseconds(5)) }
     #expect(try await caller.call(shard: .layer(9, of: "M"), "Model.forward", "x").text == "\(node.peerID)")
     for node in [caller, node] { await node.stop() }
+}
+
+@Test func aHolderThatIsTooBusyToSayWhatItHoldsIsAskedAgain() async throws {
+    let caller = try await NodePair.node()
+    let busy = try await holder(0..<16)
+    let list = busy.shardExchange.ownList.encoded
+    let asked = Mutex(0)
+    busy.rpc.register("martlet.Shards") { service in
+        service.unary("list") { _, _ in
+            let count = asked.withLock {
+                $0 += 1
+                return $0
+            }
+            guard count > 2 else { throw RPCError(.unavailable, "busy") }
+            return RPCMessage(list)
+        }
+    }
+    #expect(caller.shards.known.isEmpty)
+    try await caller.connect(to: busy.listenAddresses[0])
+    try await waitForHolders(1, at: caller)
+    #expect(asked.withLock(\.self) == 3)
+    for node in [caller, busy] { await node.stop() }
 }
 
 @Test func aCallMovesToAnotherHolderWhenOneIsGone() async throws {

@@ -8,6 +8,8 @@ final class ShardExchange: Sendable {
     static let listPath = "martlet.Shards.list"
     static let announcePath = "martlet.Shards.announce"
     private static let exchangeDeadline = Duration.seconds(5)
+    /// How long after a peer did not answer in time it is asked again: at first, and at most, as it is doubled each time.
+    private static let firstPause = Duration.seconds(1), longestPause = Duration.seconds(30)
 
     private struct State {
         var own = ShardList(sequence: 0, shards: [])
@@ -16,6 +18,8 @@ final class ShardExchange: Sendable {
         var isFollowing = false
         /// The first look at the peers that are there.
         var firstPull: Task<Void, Never>?
+        /// For every connected peer that was asked.
+        var pulls: [PeerID: Task<Void, Never>] = [:]
     }
 
     private let state = Mutex(State())
@@ -59,12 +63,27 @@ final class ShardExchange: Sendable {
         follow(node)
         Task {
             for status in (try? await node.peers()) ?? [] where status.protocols.contains(NodeRPC.protocolID) {
-                // A peer that does not hear it asks when it connects again.
-                try? await node.send(
-                    status.peer, Self.announcePath, RPCMessage(list.encoded),
-                    options: .init(deadline: Self.exchangeDeadline, priority: .control))
+                Task { [weak self, weak node] in
+                    await Self.persist {
+                        guard let self, let node else { return true }
+                        return await self.announce(list, to: status.peer, node)
+                    }
+                }
             }
         }
+    }
+
+    /// Tells a peer what this node holds. Returns whether it was sent, or need not be.
+    private func announce(_ list: ShardList, to peer: PeerID, _ node: Node) async -> Bool {
+        // There may be something newer to tell by now, and a peer that is gone asks when it connects again.
+        guard ownList.sequence == list.sequence, let peers = try? await node.peers(),
+            peers.contains(where: { $0.peer == peer })
+        else { return true }
+        let options = RPCCallOptions(deadline: Self.exchangeDeadline, priority: .control)
+        do {
+            try await node.send(peer, Self.announcePath, RPCMessage(list.encoded), options: options)
+            return true
+        } catch { return !Self.mayPass(error) }
     }
 
     // MARK: Others'
@@ -87,8 +106,12 @@ final class ShardExchange: Sendable {
                     switch event {
                     case .identified(let peer, _, let protocols):
                         guard protocols.contains(NodeRPC.protocolID) else { continue }
-                        Task { await self.pull(from: peer, node) }
-                    case .disconnected(let peer, _): self.state.withLock { $0.table.remove(peer) }
+                        self.keepPulling(from: peer, node)
+                    case .disconnected(let peer, _):
+                        self.state.withLock { state in
+                            state.table.remove(peer)
+                            state.pulls.removeValue(forKey: peer)?.cancel()
+                        }
                     case .connected, .pathChanged, .relayReserved, .relayLost, .relayFailed, .reachabilityChanged,
                         .portMapped:
                         break
@@ -103,7 +126,7 @@ final class ShardExchange: Sendable {
         await withTaskGroup(of: Void.self) { group in
             for status in (try? await node.peers()) ?? [] where status.protocols.contains(NodeRPC.protocolID) {
                 group.addTask {
-                    await self.pull(from: status.peer, node)
+                    if await !self.pull(from: status.peer, node) { self.keepPulling(from: status.peer, node) }
                     if let roundTrip = status.roundTrip {
                         self.state.withLock { $0.table.measured(roundTrip: roundTrip, to: status.peer) }
                     }
@@ -112,10 +135,39 @@ final class ShardExchange: Sendable {
         }
     }
 
-    private func pull(from peer: PeerID, _ node: Node) async {
+    /// Asks a peer in the background, until it has answered or is gone.
+    private func keepPulling(from peer: PeerID, _ node: Node) {
+        let pull = Task { [weak self, weak node] in
+            await Self.persist {
+                guard let self, let node else { return true }
+                return await self.pull(from: peer, node)
+            }
+        }
+        state.withLock { $0.pulls.updateValue(pull, forKey: peer)?.cancel() }
+    }
+
+    /// Asks a peer what it holds. Returns whether it has answered, or never will.
+    private func pull(from peer: PeerID, _ node: Node) async -> Bool {
         let options = RPCCallOptions(deadline: Self.exchangeDeadline, priority: .control, idempotent: true)
-        guard let reply = try? await node.call(peer, Self.listPath, options: options) else { return }
-        try? takeIn(reply, from: peer)
+        do {
+            try takeIn(try await node.call(peer, Self.listPath, options: options), from: peer)
+            return true
+        } catch { return !Self.mayPass(error) }
+    }
+
+    /// Whether a peer that failed so may answer later: it was busy, or its connection went.
+    private static func mayPass(_ error: any Error) -> Bool {
+        guard let error = error as? RPCError else { return false }
+        return error.code == .deadlineExceeded || error.code == .unavailable
+    }
+
+    /// Does something again, more and more seldom, until it returns true or the task is cancelled.
+    private static func persist(_ attempt: () async -> Bool) async {
+        var pause = firstPause
+        while !Task.isCancelled, await !attempt() {
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, longestPause)
+        }
     }
 
     // MARK: Routing
