@@ -53,8 +53,9 @@ private func waitForHolders(_ count: Int, at node: Node) async throws {
 
 @Test func aHolderThatIsTooBusyToSayWhatItHoldsIsAskedAgain() async throws {
     let caller = try await NodePair.node()
-    let busy = try await holder(0..<16)
-    let list = busy.shardExchange.ownList.encoded
+    let busy = try await NodePair.node()
+    let shard = ShardRegistration(model: "M", layers: 0..<16, capacity: 4)
+    let list = ShardList(sequence: 1, shards: [shard]).encoded
     let asked = Mutex(0)
     busy.rpc.register("martlet.Shards") { service in
         service.unary("list") { _, _ in
@@ -69,7 +70,7 @@ private func waitForHolders(_ count: Int, at node: Node) async throws {
     #expect(caller.shards.known.isEmpty)
     try await caller.connect(to: busy.listenAddresses[0])
     try await waitForHolders(1, at: caller)
-    #expect(asked.withLock(\.self) == 3)
+    #expect(asked.withLock(\.self) >= 3)
     for node in [caller, busy] { await node.stop() }
 }
 
