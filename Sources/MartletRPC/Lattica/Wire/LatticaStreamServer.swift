@@ -115,7 +115,13 @@ public struct LatticaStreamServer {
     public mutating func refuse(_ id: String, _ text: String) {
         guard calls[id] != nil else { return }
         finished(id)
-        events.removeAll { if case .ready(id, _, _) = $0 { true } else { false } }
+        // Nothing more is told of a call that is refused.
+        events.removeAll {
+            switch $0 {
+            case .ready(id, _, _), .cancelled(id): true
+            default: false
+            }
+        }
         reject(id, text)
     }
 
