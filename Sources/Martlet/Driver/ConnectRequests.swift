@@ -21,6 +21,11 @@ struct ConnectRequests {
     /// Forgets a request, and says who made it.
     mutating func take(_ request: RequestID) -> Asker? { askers.removeValue(forKey: request) }
 
+    /// Forgets those of the node itself; nobody is told.
+    mutating func forgetOwn() {
+        askers = askers.filter { if case .task = $0.value { true } else { false } }
+    }
+
     /// Forgets all. Tasks hear that the node was stopped.
     mutating func stop() {
         let rest = askers.sorted { $0.key < $1.key }

@@ -343,6 +343,8 @@ final class NodeDriver: @unchecked Sendable {
         timer?.cancel()
         saveTimer?.cancel()
         relayTimer?.cancel()
+        // Before dials are closed: what the node wanted them for is not to go on.
+        requests.forgetOwn()
         reachability.stop()
         relay?.stop()
         for listener in listeners { listener.close() }

@@ -76,9 +76,7 @@ final class ShardExchange: Sendable {
     /// Tells a peer what this node holds. Returns whether it was sent, or need not be.
     private func announce(_ list: ShardList, to peer: PeerID, _ node: Node) async -> Bool {
         // There may be something newer to tell by now, and a peer that is gone asks when it connects again.
-        guard ownList.sequence == list.sequence, let peers = try? await node.peers(),
-            peers.contains(where: { $0.peer == peer })
-        else { return true }
+        guard ownList.sequence == list.sequence, await Self.isConnected(peer, node) else { return true }
         let options = RPCCallOptions(deadline: Self.exchangeDeadline, priority: .control)
         do {
             try await node.send(peer, Self.announcePath, RPCMessage(list.encoded), options: options)
@@ -148,11 +146,17 @@ final class ShardExchange: Sendable {
 
     /// Asks a peer what it holds. Returns whether it has answered, or never will.
     private func pull(from peer: PeerID, _ node: Node) async -> Bool {
+        // A call would dial one that is gone.
+        guard await Self.isConnected(peer, node) else { return true }
         let options = RPCCallOptions(deadline: Self.exchangeDeadline, priority: .control, idempotent: true)
         do {
             try takeIn(try await node.call(peer, Self.listPath, options: options), from: peer)
             return true
         } catch { return !Self.mayPass(error) }
+    }
+
+    private static func isConnected(_ peer: PeerID, _ node: Node) async -> Bool {
+        (try? await node.driver.onHome { $0.driver(for: peer) != nil }) ?? false
     }
 
     /// Whether a peer that failed so may answer later: it was busy, or its connection went.
